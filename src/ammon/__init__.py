@@ -1,0 +1,67 @@
+"""ammon: associative memory on one idea. Compare a cue with addresses, sharpen, mix contents, settle.
+
+`memory = ammon.modern_hopfield(dim=784); memory.write(patterns); memory.recall(cue).state`
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from ammon.catalog import CATALOG as CATALOG
+    from ammon.catalog import amari as amari
+    from ammon.catalog import dense as dense
+    from ammon.catalog import diffusion as diffusion
+    from ammon.catalog import exponential as exponential
+    from ammon.catalog import hopfield as hopfield
+    from ammon.catalog import kohonen as kohonen
+    from ammon.catalog import large_dim_dense as large_dim_dense
+    from ammon.catalog import log_sum_relu as log_sum_relu
+    from ammon.catalog import minerva2 as minerva2
+    from ammon.catalog import modern_hopfield as modern_hopfield
+    from ammon.catalog import rectified_dense as rectified_dense
+    from ammon.catalog import sparse_hopfield as sparse_hopfield
+    from ammon.catalog import synchronous_hopfield as synchronous_hopfield
+    from ammon.catalog import universal as universal
+    from ammon.dynamics.settle import Recall as Recall
+    from ammon.dynamics.settle import settle as settle
+    from ammon.memories.associative import AssociativeMemory as AssociativeMemory
+    from ammon.memories.base import Memory as Memory
+    from ammon.memories.binary import BinaryMemory as BinaryMemory
+    from ammon.memories.pairwise import PairwiseMemory as PairwiseMemory
+    from ammon.parts.patterns import bipolar as bipolar
+    from ammon.parts.patterns import prepare as prepare
+    from ammon.parts.patterns import random_patterns as random_patterns
+    from ammon.parts.patterns import unit as unit
+    from ammon.parts.retrieve import retrieve as retrieve
+    from ammon.saving import load as load
+    from ammon.saving import save as save
+
+# torch takes a second to import, so nothing is imported before it is used (PEP 562)
+_HOMES = {
+    "ammon.catalog": (
+        "CATALOG amari dense diffusion exponential hopfield kohonen large_dim_dense log_sum_relu minerva2 modern_hopfield "
+        "rectified_dense sparse_hopfield synchronous_hopfield universal"
+    ),
+    "ammon.dynamics.settle": "Recall settle",
+    "ammon.memories.associative": "AssociativeMemory",
+    "ammon.memories.base": "Memory",
+    "ammon.memories.binary": "BinaryMemory",
+    "ammon.memories.pairwise": "PairwiseMemory",
+    "ammon.parts.patterns": "bipolar prepare random_patterns unit",
+    "ammon.parts.retrieve": "retrieve",
+    "ammon.saving": "load save",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+__all__ = ["__version__", *_HOME_OF]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'ammon' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

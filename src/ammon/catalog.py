@@ -1,0 +1,154 @@
+"""The catalogue: every memory by name, how to make it, its row of the table ⟨f, A, C⟩, and the data it takes.
+
+Each constructor has defaults with which the memory recalls the data that its entry names.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from ammon.learning.hebb import Hebb
+from ammon.memories.associative import AssociativeMemory
+from ammon.memories.base import Memory
+from ammon.memories.binary import BinaryMemory
+from ammon.memories.pairwise import PairwiseMemory
+from ammon.parts.lagrangians import Entmax, Identity, Lagrangian, LogSumRelu, Power, RectifiedPower, Sign, Softmax
+from ammon.parts.patterns import Preparation
+from ammon.parts.similarity import Dot, Euclidean, Manhattan, NormalisedDot, Relevant, Similarity
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One memory of the catalogue. `make(dim)` gives it with its defaults."""
+
+    make: Callable[..., Memory]
+    keys: str
+    values: str
+    similarity: str
+    separation: str
+    activation: str
+    paper: str
+    data: Preparation  # what patterns and cues must be brought to: see ammon.parts.patterns.prepare
+    task: Literal["auto", "hetero", "sequence"]
+    cost: str  # of one step for one cue; N patterns of dim D
+
+
+def kohonen(dim: int, rate: float = 1.0, forgetting: float = 0.0) -> PairwiseMemory:
+    """Linear correlation matrix, one pattern at a time (Kohonen 1972). Recalls orthonormal patterns exactly."""
+    return PairwiseMemory(dim, Hebb(rate, forgetting), Identity())
+
+
+def amari(dim: int, rate: float = 1.0, forgetting: float = 0.0) -> PairwiseMemory:
+    """Correlation matrix with sign units (Amari 1972), all at once; the matrix keeps its diagonal, so the energy never rises."""
+    return PairwiseMemory(dim, Hebb(rate, forgetting), Sign(), steps=20)
+
+
+def hopfield(dim: int, steps: int = 50) -> BinaryMemory:
+    """Hopfield network of ±1 units, updated one by one (Hopfield 1982): about 0.138 D random patterns."""
+    return BinaryMemory(dim, Identity(), "asynchronous", steps)
+
+
+def synchronous_hopfield(dim: int, steps: int = 50) -> BinaryMemory:
+    """Hopfield network, all units at once (Little 1974): a 2-cycle may come, and `Recall.cycled` tells."""
+    return BinaryMemory(dim, Identity(), "synchronous", steps)
+
+
+def dense(dim: int, n: int = 3, steps: int = 50) -> BinaryMemory:
+    """Dense memory, F = xⁿ, by exact energy differences (Krotov & Hopfield 2016): of the order of D^(n-1) patterns.
+
+    The energy is -(D/n) Σ (ξ·s/D)ⁿ: that of the paper divided by n D^(n-1), so that it stays finite. Even n stores -ξ too.
+    """
+    return BinaryMemory(dim, Power(n, unit=dim), "asynchronous", steps)
+
+
+def rectified_dense(dim: int, n: float = 3, steps: int = 50) -> BinaryMemory:
+    """Dense memory with rectified powers, F = relu(x)ⁿ, by exact energy differences (Krotov & Hopfield 2016)."""
+    return BinaryMemory(dim, RectifiedPower(n, unit=dim), "asynchronous", steps)
+
+
+def large_dim_dense(dim: int, n: int = 3, steps: int = 50) -> AssociativeMemory:
+    """Dense memory by its large-D approximation sign(Ξᵀ F'(Ξs)), all units at once: each votes for itself, no descent is guaranteed."""
+    return AssociativeMemory(dim, Dot(), Power(n, unit=dim), Sign(), steps)
+
+
+def exponential(dim: int, beta: float = 1.0, steps: int = 50) -> BinaryMemory:
+    """Exponential memory, F = exp (Demircigil et al. 2017), by exact energy differences: of the order of 2^(D/2) patterns.
+
+    Its energy is given as -log Σ exp(β ξ·s)/β, a monotonic function of the paper's with the same descents and no overflow.
+    """
+    return BinaryMemory(dim, Softmax(beta), "asynchronous", steps)
+
+
+def modern_hopfield(dim: int, beta: float = 128.0, steps: int = 50) -> AssociativeMemory:
+    """Continuous modern Hopfield network; one step is attention (Ramsauer et al. 2021).
+
+    The default β suits centred patterns of length 1. With plain dot products the longest pattern wins: bring rows to one length.
+    """
+    return AssociativeMemory(dim, Dot(), Softmax(beta), Identity(), steps)
+
+
+def sparse_hopfield(dim: int, alpha: float = 2.0, beta: float = 64.0, steps: int = 50) -> AssociativeMemory:
+    """Sparse modern Hopfield network by α-entmax, with exact zeros (Hu et al. 2023); α = 2 is sparsemax. Needs the extra `sparse`."""
+    return AssociativeMemory(dim, Dot(), Entmax(alpha, beta), Identity(), steps)
+
+
+def diffusion(dim: int, sigma: float = 0.2, steps: int = 50) -> AssociativeMemory:
+    """The denoiser of the stored data at noise σ: distances and softmax(1/σ²); its score is (f(x) - x)/σ² (Ambrogioni 2024)."""
+    if not 0 < sigma < float("inf"):
+        raise ValueError(f"diffusion: sigma must be positive and finite, got {sigma}.")
+    return AssociativeMemory(dim, Euclidean(), Softmax(1 / sigma**2), Identity(), steps)
+
+
+def log_sum_relu(dim: int, beta: float = 1.0, steps: int = 50) -> AssociativeMemory:
+    """Log-sum-ReLU (Epanechnikov) memory (Hoover et al. 2025): exact recall within sqrt(2/β) of one pattern, and new minima between.
+
+    A cue beyond sqrt(2/β) of every pattern is not moved. β = 2/(r - Δ)², r the smallest distance between patterns, recalls all.
+    """
+    return AssociativeMemory(dim, Euclidean(), LogSumRelu(beta), Identity(), steps)
+
+
+def minerva2(dim: int, relevant: Relevant = "either") -> AssociativeMemory:
+    """MINERVA 2 (Hintzman 1984): one read; the state is the echo content, `memory.intensity(cue)` the echo intensity.
+
+    Encoding with probability L is `ammon.parts.corruption.Encoding(L)` applied to the patterns before writing.
+    """
+    return AssociativeMemory(dim, NormalisedDot(relevant), Power(4), Identity(), steps=1)
+
+
+def universal(
+    dim: int,
+    similarity: Similarity | None = None,
+    separation: Lagrangian | None = None,
+    activation: Lagrangian | None = None,
+    steps: int = 1,
+) -> AssociativeMemory:
+    """Universal Hopfield network: any similarity × separation, one read (Millidge et al. 2022). By default Manhattan × softmax(4)."""
+    return AssociativeMemory(dim, similarity or Manhattan(), separation or Softmax(4.0), activation, steps)
+
+
+CATALOG: dict[str, Entry] = {
+    "kohonen": Entry(kohonen, "I", "W = Σξξᵀ", "dot", "identity", "identity", "Kohonen 1972", "unit", "hetero", "2 D²"),
+    "amari": Entry(amari, "I", "W = Σξξᵀ", "dot", "identity", "sign", "Amari 1972", "bipolar", "hetero", "2 D²"),
+    "hopfield": Entry(hopfield, "Ξ", "Ξ", "dot", "identity", "sign, one by one", "Hopfield 1982", "bipolar", "auto", "4 N D"),
+    "synchronous_hopfield": Entry(
+        synchronous_hopfield, "Ξ", "Ξ", "dot", "identity", "sign, at once", "Little 1974", "bipolar", "auto", "4 N D"
+    ),
+    "dense": Entry(dense, "Ξ", "Ξ", "dot", "x^(n-1)", "sign, one by one", "Krotov & Hopfield 2016", "bipolar", "auto", "4 N D"),
+    "rectified_dense": Entry(
+        rectified_dense, "Ξ", "Ξ", "dot", "relu(x)^(n-1)", "sign, one by one", "Krotov & Hopfield 2016", "bipolar", "auto", "4 N D"
+    ),
+    "large_dim_dense": Entry(
+        large_dim_dense, "Ξ", "Ξ", "dot", "x^(n-1)", "sign, at once", "Krotov & Hopfield 2016", "bipolar", "hetero", "4 N D"
+    ),
+    "exponential": Entry(exponential, "Ξ", "Ξ", "dot", "exp", "sign, one by one", "Demircigil et al. 2017", "bipolar", "auto", "4 N D"),
+    "modern_hopfield": Entry(modern_hopfield, "K", "V", "dot", "softmax(β)", "identity", "Ramsauer et al. 2021", "unit", "hetero", "4 N D"),
+    "sparse_hopfield": Entry(sparse_hopfield, "K", "V", "dot", "α-entmax(β)", "identity", "Hu et al. 2023", "unit", "hetero", "4 N D"),
+    "diffusion": Entry(diffusion, "Ξ", "Ξ", "-distance²/2", "softmax(1/σ²)", "identity", "Ambrogioni 2024", "raw", "hetero", "4 N D"),
+    "log_sum_relu": Entry(
+        log_sum_relu, "Ξ", "Ξ", "-distance²/2", "normalised step", "identity", "Hoover et al. 2025", "raw", "hetero", "4 N D"
+    ),
+    "minerva2": Entry(minerva2, "T", "T", "normalised dot", "cube", "identity", "Hintzman 1984", "bipolar", "hetero", "6 N D"),
+    "universal": Entry(
+        universal, "K", "V", "any (Manhattan)", "any (softmax)", "any (identity)", "Millidge et al. 2022", "raw", "hetero", "5 N D"
+    ),
+}

@@ -1,0 +1,133 @@
+"""Settle: apply an update until each item of the batch stops. The one recall loop of the library.
+
+An item stops when its largest change in one step is at most the tolerance, or when it returns to where it was two steps ago (a
+2-cycle). From then on it is left alone, so its answer does not depend on its batch mates. States [batch, ...].
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, TypedDict
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from ammon.dynamics.implicit import implicit
+
+# update(state of the rows, rows [index] of the batch) -> new state of the rows
+Update = Callable[[Tensor, Tensor], Tensor]
+Differentiate = Literal["unroll", "truncated", "implicit"]
+
+
+@dataclass(frozen=True)
+class Recall:
+    """What settling gives, item by item."""
+
+    state: Tensor  # [batch, dim]; after hetero-association the value, [batch, value_dim]
+    steps: Int[Tensor, " batch"]  # updates that were made
+    converged: Bool[Tensor, " batch"]  # the last one changed nothing beyond the tolerance
+    cycled: Bool[Tensor, " batch"]  # it returned to the state of two steps ago
+    trajectory: Tensor | None = None  # [step + 1, batch, dim], the cue first, if asked for
+
+
+class Settling(TypedDict, total=False):
+    """How to settle: what every `recall` takes."""
+
+    steps: int  # at most so many updates; the memory's own number by default
+    tolerance: float  # largest change of an entry that counts as none, in units of the state; eps^(3/4) of its dtype by default
+    clamp: Bool[Tensor, "batch dim"]  # True: this entry of the cue is known and stays
+    generator: torch.Generator  # draws the order of asynchronous updates; without one they go in turn
+    keep: bool  # keep the trajectory
+    differentiate: Differentiate  # how gradients pass
+
+
+def settle(
+    update: Update,
+    cue: Tensor,
+    *,
+    steps: int,
+    tolerance: float | None = None,
+    clamp: Tensor | None = None,
+    keep: bool = False,
+    differentiate: Differentiate = "unroll",
+) -> Recall:
+    """Apply `update` to the cue at most `steps` times, item by item until it stops.
+
+    differentiate: "unroll" passes gradients through every step; "truncated" through the last one only (the others are made
+    without a graph); "implicit" through the fixed point itself, at the cost of one linear solve in the backward pass and no
+    memory per step; it warns where an item did not converge, since the gradient is then that of no fixed point.
+    """
+    if steps < 1:
+        raise ValueError(f"settle: steps must be at least 1, got {steps}.")
+    if tolerance is None:
+        tolerance = default_tolerance(cue.dtype)
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"settle: tolerance must be >= 0 and finite, got {tolerance}.")
+    if clamp is not None and (clamp.shape != cue.shape or clamp.dtype != torch.bool):
+        raise ValueError(
+            f"settle: clamp must be a bool tensor of the cue's shape {list(cue.shape)}, got {clamp.dtype} {list(clamp.shape)}."
+        )
+
+    def clamped(state: Tensor, rows: Tensor) -> Tensor:
+        new = update(state, rows)
+        return new if clamp is None else torch.where(clamp[rows], cue[rows], new)
+
+    if differentiate == "unroll":
+        return _iterate(clamped, cue, steps, tolerance, keep)[0]
+    if differentiate not in ("truncated", "implicit"):
+        raise ValueError(f'settle: differentiate must be "unroll", "truncated" or "implicit", got {differentiate!r}.')
+    with torch.no_grad():
+        found, last = _iterate(clamped, cue, steps, tolerance, keep)
+    everyone = torch.arange(len(cue), device=cue.device)
+    if differentiate == "truncated":
+        return replace(found, state=clamped(last, everyone))
+    if torch.is_grad_enabled() and not bool(found.converged.all()):
+        lost = int((~found.converged).sum())
+        warnings.warn(
+            f"settle: {lost} of {len(cue)} items did not converge in {steps} steps; their implicit gradient is wrong.", stacklevel=2
+        )
+    return replace(found, state=implicit(lambda x: clamped(x, everyone), found.state))
+
+
+def unsettled(cue: Tensor) -> Recall:
+    """The record of a cue that was not updated at all."""
+    no = torch.zeros(len(cue), dtype=torch.bool, device=cue.device)
+    return Recall(cue, torch.zeros(len(cue), dtype=torch.int64, device=cue.device), no, no)
+
+
+def default_tolerance(dtype: torch.dtype) -> float:
+    """The change of an entry that counts as none: eps^(3/4), far above rounding and far below any difference that matters."""
+    return float(torch.finfo(dtype).eps ** 0.75)
+
+
+def _iterate(update: Update, cue: Tensor, steps: int, tolerance: float, keep: bool) -> tuple[Recall, Tensor]:
+    """The record, and for each item the state to which its last update was applied."""
+    state, last = cue, cue.detach()
+    count = torch.zeros(len(cue), dtype=torch.int64, device=cue.device)
+    converged = torch.zeros(len(cue), dtype=torch.bool, device=cue.device)
+    cycled = converged.clone()
+    rows = torch.arange(len(cue), device=cue.device)
+    seen = [cue]
+    for step in range(steps):
+        if not len(rows):
+            break
+        everyone = len(rows) == len(cue)
+        old = state if everyone else state[rows]
+        new = update(old, rows)
+        with torch.no_grad():
+            still = _largest_change(new, old) <= tolerance
+            back = ~still & (_largest_change(new, last[rows]) <= tolerance) if step else torch.zeros_like(still)
+            last = old.detach() if everyone else last.index_copy(0, rows, old.detach())
+        state = new if everyone else state.index_copy(0, rows, new)
+        if keep:
+            seen.append(state)
+        count[rows] += 1
+        converged[rows], cycled[rows] = still, back
+        rows = rows[~(still | back)]
+    return Recall(state, count, converged, cycled, torch.stack(seen) if keep else None), last
+
+
+def _largest_change(new: Tensor, old: Tensor) -> Tensor:
+    return (new - old).abs().flatten(1).amax(-1)

@@ -1,0 +1,61 @@
+"""Patterns: rows to store. Random ±1, biased, correlated; and real data brought into the range that a memory takes.
+
+All give float rows [pattern, dim].
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ammon.shapes import Rows
+
+Preparation = Literal["raw", "bipolar", "unit"]
+
+
+def random_patterns(
+    num_patterns: int,
+    dim: int,
+    *,
+    generator: torch.Generator,
+    bias: float = 0.0,
+    correlation: float = 0.0,
+    dtype: torch.dtype = torch.float32,
+) -> Rows:
+    """±1 patterns with mean `bias` per entry and mean overlap `correlation` (beyond the bias) between any two.
+
+    Correlated patterns are copies of one prototype in which each entry is drawn anew with probability 1 - sqrt(correlation)
+    (the standard ensemble of hierarchical patterns with one level).
+    """
+    if not -1 < bias < 1 or not 0 <= correlation < 1:
+        raise ValueError(f"random_patterns: bias must be in (-1, 1), correlation in [0, 1), got {bias} and {correlation}.")
+
+    def draw(rows: int) -> Tensor:
+        chance = torch.rand(rows, dim, generator=generator, device=generator.device)
+        return torch.where(chance < (1 + bias) / 2, 1.0, -1.0).to(dtype)
+
+    patterns = draw(num_patterns)
+    if correlation == 0:
+        return patterns
+    kept = torch.rand(num_patterns, dim, generator=generator, device=generator.device) < correlation**0.5
+    return torch.where(kept, draw(1), patterns)
+
+
+def bipolar(rows: Rows) -> Rows:
+    """-1 and +1: above the middle of the range that all the rows span, or not. What is ±1 already stays as it is."""
+    middle = (rows.amax() + rows.amin()) / 2
+    return torch.where(rows > middle, torch.ones_like(rows), -torch.ones_like(rows))
+
+
+def unit(rows: Rows) -> Rows:
+    """Each row less its own mean, then scaled to length 1; a constant row becomes 0."""
+    centred = rows - rows.mean(-1, keepdim=True)
+    length = torch.linalg.vector_norm(centred, dim=-1, keepdim=True)
+    # a constant row leaves only rounding, which must not be blown up to length 1
+    flat = length <= 16 * torch.finfo(rows.dtype).eps * torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return torch.where(flat, torch.zeros_like(rows), centred / length.clamp_min(torch.finfo(rows.dtype).tiny))
+
+
+def prepare(rows: Rows, preparation: Preparation) -> Rows:
+    """Rows as a memory takes them: "raw" as they are, "bipolar" ±1, "unit" centred and of length 1."""
+    return {"raw": lambda r: r, "bipolar": bipolar, "unit": unit}[preparation](rows)
