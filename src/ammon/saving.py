@@ -54,7 +54,7 @@ def load(path: str | os.PathLike[str], *, classes: Iterable[type] = ()) -> Memor
         if not isinstance(memory, Memory):
             raise TypeError(f"{type(memory).__name__} is no memory")
         memory.load_state_dict(tensors, assign=True)
-    except (KeyError, TypeError, AttributeError, RuntimeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(f"load: {path} does not describe a memory of this version ({error}); save it again with this version.") from error
     return memory
 

@@ -55,3 +55,9 @@ def check_positive(where: str, name: str, value: float) -> None:
     """Refuse a value that is not a positive finite number."""
     if not 0 < value < float("inf"):
         raise ValueError(f"{where}: {name} must be positive and finite, got {value}.")
+
+
+def check_count(where: str, name: str, value: int) -> None:
+    """Refuse a count that is not a whole number of at least 1."""
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{where}: {name} must be a whole number of at least 1, got {value!r}.")

@@ -34,7 +34,7 @@ def implicit(update: Callable[[Tensor], Tensor], state: Tensor, *, max_krylov: i
             )
         return solution
 
-    new.register_hook(solve)
+    new.register_hook(solve)  # type: ignore[no-untyped-call]
     return new
 
 

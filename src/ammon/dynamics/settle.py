@@ -50,11 +50,13 @@ def settle(
     steps: int,
     tolerance: float | None = None,
     clamp: Tensor | None = None,
+    generator: torch.Generator | None = None,
     keep: bool = False,
     differentiate: Differentiate = "unroll",
 ) -> Recall:
     """Apply `update` to the cue at most `steps` times, item by item until it stops.
 
+    generator: taken so that one `Settling` travels whole; it is the update that draws from it.
     differentiate: "unroll" passes gradients through every step; "truncated" through the last one only (the others are made
     without a graph); "implicit" through the fixed point itself, at the cost of one linear solve in the backward pass and no
     memory per step; it warns where an item did not converge, since the gradient is then that of no fixed point.

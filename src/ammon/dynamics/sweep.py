@@ -5,7 +5,7 @@ flip; the carried overlaps after each of these flips are formed as running sums,
 flips before it. Answers up to the first that changed are right, so the guess is repeated until none does: mostly once or twice.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool
@@ -19,6 +19,7 @@ BLOCKS = (64, 256)
 ROOM = 2**18
 
 
+@runtime_checkable
 class Fields(Protocol):
     """What a sweep asks. A unit becomes +1 where its field is >= 0, else -1."""
 
@@ -60,7 +61,7 @@ def _sweep_block(fields: Fields, carried: Tensor, state: Tensor, units: slice, f
     rows = count.nonzero().squeeze(-1)
     if len(rows):
         group = max(1, int(ROOM * len(rows) // (carried.shape[1] * count.sum())))
-        for some in rows.split(group):
+        for some in torch.split(rows, group):
             _settle_order(fields, carried, spins, field, units, free, some)
 
 
@@ -68,7 +69,8 @@ def _settle_order(fields: Fields, carried: Tensor, spins: Tensor, alone: Tensor,
     """Find which of the units flip in the items `rows`, given their field if they were `alone` in flipping, and flip them in place."""
     now = spins[rows]
     flips = _wanted(alone[rows], now, None if free is None else free[rows])
-    while True:
+    # each round makes at least one more unit right, so there are never more rounds than units
+    for left in reversed(range(flips.shape[1])):
         item, place = flips.nonzero(as_tuple=True)
         moved = fields.change(place + units.start, -now[item, place]).cumsum_(0)
         ends = flips.sum(-1).cumsum(0)
@@ -81,16 +83,15 @@ def _settle_order(fields: Fields, carried: Tensor, spins: Tensor, alone: Tensor,
         later = fields.field(moved, now[item], units).gather(0, (starts.unsqueeze(-1) + before - 1).clamp_min_(0))
         again = _wanted(torch.where(before > 0, later, alone[rows]), now, None if free is None else free[rows])
         wrong = (again != flips).any(-1)
-        if bool(wrong.any()):
-            right = ~wrong
-            done = rows[right]
-            carried[done] = moved[ends[right] - 1]
-            spins[done] = torch.where(flips[right], -now[right], now[right])
-            rows, now, flips = rows[wrong], now[wrong], again[wrong]
-        else:
+        if not left or not bool(wrong.any()):
             carried[rows] = moved[ends - 1]
             spins[rows] = torch.where(flips, -now, now)
             return
+        right = ~wrong
+        done = rows[right]
+        carried[done] = moved[ends[right] - 1]
+        spins[done] = torch.where(flips[right], -now[right], now[right])
+        rows, now, flips = rows[wrong], now[wrong], again[wrong]
 
 
 def _wanted(field: Tensor, spins: Tensor, free: Tensor | None) -> Tensor:

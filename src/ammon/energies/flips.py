@@ -8,6 +8,7 @@ States [batch, dim], keys [pattern, dim], overlaps h [batch, pattern].
 
 from copy import copy
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,15 +19,28 @@ Carried = Float[Tensor, "row pattern"]
 Spins = Float[Tensor, "row unit"]
 
 
+# units whose scores one comparison in log space may hold at once
+ROOM = 2**22
+
+
 class PatternFlips:
-    """Fields of a memory with energy E(s) = -L(Ξs), L a sum over patterns or a monotonic function of one. Patterns must be ±1."""
+    """Fields of a memory with energy E(s) = -L(Ξs), L a sum over patterns or a monotonic function of one. Patterns must be ±1.
+
+    The matrix product subtracts terms that differ by up to the separation's steepness. It is taken in the keys' own precision, at
+    least float32 (overlaps are whole numbers, which half precision would lose), in float64 where that is too coarse, and where
+    even that is, each unit is compared in log space at the cost of one row per unit.
+    """
 
     def __init__(self, keys: Tensor, separation: Lagrangian) -> None:
-        # overlaps are whole numbers: below float32 they would drift after many flips
-        wide = keys if keys.element_size() >= 4 else keys.float()
+        steepness = separation.steepness(2.0)
+        coarse = steepness > _finest(torch.float32) or keys.dtype == torch.float64
+        wide = keys.to(torch.float64 if coarse else torch.float32)
         # unit by unit: a block of units is then one piece of memory
         self.units = wide.mT.contiguous()  # [dim, pattern]
         self.separation = separation
+        self.bound = keys.shape[1] + 2.0
+        self.steep = steepness > _finest(torch.float64)
+        self.rounded = self._rounded()
 
     def arrange(self, order: Index) -> "PatternFlips":
         """The same, its units in this order."""
@@ -40,8 +54,15 @@ class PatternFlips:
 
     def field(self, carried: Carried, spins: Spins, units: slice) -> Spins:
         """Half of E(s_i = -1) - E(s_i = +1) of each of `units`, whose values are `spins`, up to a positive factor per row."""
-        odd, even = self.separation.differences(carried, 2.0, len(self.units) + 2.0)
-        return (odd @ self.units[units].mT).addcmul_(spins.to(odd.dtype), even.sum(-1, keepdim=True))
+        if self.steep:
+            return self._compared(carried, spins.to(carried.dtype), self.units[units])
+        odd, even = self.separation.differences(carried, 2.0, self.bound)
+        field = (odd @ self.units[units].mT).addcmul_(spins.to(odd.dtype), even.sum(-1, keepdim=True))
+        if not self.rounded:
+            return field
+        # what is below rounding is a tie, and must be one whatever the unit's value is now
+        size = odd.abs().sum(-1, keepdim=True) + even.abs().sum(-1, keepdim=True)
+        return torch.where(field.abs() > 8 * torch.finfo(field.dtype).eps * size, field, torch.zeros_like(field))
 
     def change(self, units: Index, new: Float[Tensor, " index"]) -> Carried:
         """How the overlaps move when units[k] becomes new[k], row by row."""
@@ -49,5 +70,27 @@ class PatternFlips:
 
     def content(self, state: Tensor, values: Tensor) -> Tensor:
         """The values mixed by the odd part: what one unit more per entry, with these values as its patterns, would read."""
-        odd, _ = self.separation.differences(self.begin(state), 2.0, len(self.units) + 2.0)
+        overlaps = self.begin(state)
+        odd = self.separation.direction(overlaps) if self.steep else self.separation.differences(overlaps, 2.0, self.bound)[0]
         return odd @ values.to(odd.dtype)
+
+    def _compared(self, carried: Tensor, spins: Tensor, units: Tensor) -> Tensor:
+        """The sign of the field, each unit's two energies compared as they are."""
+        size = max(1, ROOM // max(1, carried.numel()))
+        fields = []
+        for some, values in zip(torch.split(units, size), torch.split(spins, size, dim=1), strict=True):
+            others = carried.unsqueeze(1) - values.unsqueeze(-1) * some
+            fields.append(self.separation.contrast(others + some, others - some))
+        return torch.cat(fields, dim=1)
+
+    def _rounded(self) -> bool:
+        """Whether fields can be anything but whole numbers that their dtype holds exactly."""
+        largest = torch.full((1, 1), self.bound - 2, dtype=self.units.dtype, device=self.units.device)
+        parts = torch.cat(self.separation.differences(largest, 2.0, self.bound))
+        total = self.units.shape[1] * float(parts.abs().sum())
+        return bool((parts != parts.round()).any()) or total > 1 / torch.finfo(parts.dtype).eps
+
+
+def _finest(dtype: torch.dtype) -> float:
+    """The steepness at which ten binary digits of a difference are still right."""
+    return float(2**-10 / torch.finfo(dtype).eps)

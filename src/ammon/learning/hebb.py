@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ammon.learning.base import PairwiseWeights
-from ammon.shapes import Rows, check_positive
+from ammon.learning.base import PairwiseWeights, Post, Pre
+from ammon.shapes import check_positive
 
 
 class Hebb:
@@ -26,7 +26,7 @@ class Hebb:
     def begin(self, post: int, pre: int, like: Tensor) -> PairwiseWeights:
         return like.new_zeros(post, pre)
 
-    def learn(self, weights: PairwiseWeights, post: Rows, pre: Rows) -> PairwiseWeights:
+    def learn(self, weights: PairwiseWeights, post: Post, pre: Pre) -> PairwiseWeights:
         # n patterns at once: each has been forgotten as often as others came after it
         age = torch.arange(len(pre) - 1, -1, -1, dtype=weights.dtype, device=weights.device)
         kept = (1 - self.forgetting) ** age

@@ -18,7 +18,7 @@ from ammon.memories.checks import check_cue, check_pair
 from ammon.parts.lagrangians import Identity, Lagrangian
 from ammon.parts.retrieve import retrieve, weigh
 from ammon.parts.similarity import Similarity
-from ammon.shapes import Energies, Rows, States, Weights
+from ammon.shapes import Energies, Rows, States, Weights, check_count
 
 
 class AssociativeMemory(Memory):
@@ -33,6 +33,8 @@ class AssociativeMemory(Memory):
         self, dim: int, similarity: Similarity, separation: Lagrangian, activation: Lagrangian | None = None, steps: int = 1
     ) -> None:
         super().__init__()
+        check_count("AssociativeMemory", "dim", dim)
+        check_count("AssociativeMemory", "steps", steps)
         self.dim, self.steps = dim, steps
         self.similarity, self.separation = similarity, separation
         self.activation: Lagrangian = Identity() if activation is None else activation
@@ -47,12 +49,10 @@ class AssociativeMemory(Memory):
     def recall(self, cue: States, **settling: Unpack[Settling]) -> Recall:
         check_cue(self, "recall", cue, self.keys.rows)
         settling = {"steps": self.steps, **settling}
-        # all units move at once: there is no order to draw
-        settling.pop("generator", None)
         if not len(self.values):
             return settle(lambda state, rows: self._step(state), cue, **settling)
-        among_keys = settling["steps"] - 1
-        found = settle(lambda state, rows: self._step(state), cue, **{**settling, "steps": among_keys}) if among_keys else unsettled(cue)
+        among_keys: Settling = {**settling, "steps": settling["steps"] - 1}
+        found = settle(lambda state, rows: self._step(state), cue, **among_keys) if among_keys["steps"] else unsettled(cue)
         return replace(found, state=self._mix(found.state, self.values.rows), steps=found.steps + 1)
 
     def energy(self, state: States) -> Energies:

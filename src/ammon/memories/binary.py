@@ -20,7 +20,7 @@ from ammon.memories.checks import check_cue, check_pair
 from ammon.parts.lagrangians import Lagrangian, Sign
 from ammon.parts.retrieve import weigh
 from ammon.parts.similarity import Dot
-from ammon.shapes import Energies, Rows, States, Weights, check_bipolar
+from ammon.shapes import Energies, Rows, States, Weights, check_bipolar, check_count
 
 Order = Literal["asynchronous", "synchronous"]
 
@@ -36,6 +36,8 @@ class BinaryMemory(Memory):
 
     def __init__(self, dim: int, separation: Lagrangian, update: Order = "asynchronous", steps: int = 50) -> None:
         super().__init__()
+        check_count("BinaryMemory", "dim", dim)
+        check_count("BinaryMemory", "steps", steps)
         if update not in ("asynchronous", "synchronous"):
             raise ValueError(f'BinaryMemory: update must be "asynchronous" or "synchronous", got {update!r}.')
         self.dim, self.update, self.steps = dim, update, steps
@@ -55,8 +57,7 @@ class BinaryMemory(Memory):
         check_cue(self, "recall", cue, self.keys.rows)
         check_bipolar("BinaryMemory.recall", "cue", cue)
         settling = {"steps": self.steps, **settling}
-        generator = settling.pop("generator", None)
-        clamp = settling.get("clamp")
+        generator, clamp = settling.get("generator"), settling.get("clamp")
         flips = self._flips()
 
         def in_turn(state: Tensor, rows: Tensor) -> Tensor:
@@ -65,12 +66,12 @@ class BinaryMemory(Memory):
             return sweep(flips, state, order, None if clamp is None else ~clamp[rows])
 
         def at_once(state: Tensor, rows: Tensor) -> Tensor:
-            return Sign()(flips.field(flips.begin(state), state, slice(None))).to(state.dtype)
+            return Sign().activation(flips.field(flips.begin(state), state, slice(None))).to(state.dtype)
 
         found = settle(in_turn if self.update == "asynchronous" else at_once, cue, **settling)
         if not len(self.values):
             return found
-        return replace(found, state=Sign()(flips.content(found.state, self.values.rows)).to(cue.dtype))
+        return replace(found, state=Sign().activation(flips.content(found.state, self.values.rows)).to(cue.dtype))
 
     def energy(self, state: States) -> Energies:
         check_cue(self, "energy", state, self.keys.rows)

@@ -15,7 +15,7 @@ from ammon.learning.base import Rule
 from ammon.memories.base import Memory
 from ammon.memories.checks import check_cue, check_pair
 from ammon.parts.lagrangians import Identity, Lagrangian
-from ammon.shapes import Energies, Rows, States, Weights
+from ammon.shapes import Energies, Rows, States, Weights, check_count
 
 
 class PairwiseMemory(Memory):
@@ -26,6 +26,8 @@ class PairwiseMemory(Memory):
 
     def __init__(self, dim: int, rule: Rule, activation: Lagrangian | None = None, steps: int = 1) -> None:
         super().__init__()
+        check_count("PairwiseMemory", "dim", dim)
+        check_count("PairwiseMemory", "steps", steps)
         self.dim, self.rule, self.steps = dim, rule, steps
         self.activation: Lagrangian = Identity() if activation is None else activation
         self.register_buffer("matrix", torch.empty(0, dim))
@@ -44,7 +46,6 @@ class PairwiseMemory(Memory):
     def recall(self, cue: States, **settling: Unpack[Settling]) -> Recall:
         check_cue(self, "recall", cue, self.matrix)
         settling = {"steps": self.steps, **settling}
-        settling.pop("generator", None)
         if not self._hetero:
             return settle(lambda state, rows: self._step(state), cue, **settling)
         if settling["steps"] != 1:
@@ -79,4 +80,4 @@ class PairwiseMemory(Memory):
         # a matrix for values of another size than this one's is no error: it replaces it
         if prefix + "matrix" in state_dict:
             self.matrix = torch.empty_like(state_dict[prefix + "matrix"])
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -6,7 +6,7 @@ Images are rows too; `blur` must know their shape.
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch.nn import functional
 from ammon.shapes import Rows
 
 
+@runtime_checkable
 class Corruption(Protocol):
     def __call__(self, rows: Rows, *, generator: torch.Generator) -> Rows: ...
 

@@ -58,6 +58,13 @@ class Lagrangian(nn.Module):
         """
         raise TypeError(f"{type(self).__name__}.differences: this Lagrangian is no sum over units, so single flips have no short form.")
 
+    def steepness(self, step: float) -> float:
+        """How many times a term's change over one step can exceed its change over the step before: what `differences` loses to rounding.
+
+        Whole-numbered scores are meant, whose smallest step is from 1 to 1 + step.
+        """
+        raise TypeError(f"{type(self).__name__}.steepness: this Lagrangian is no sum over units, so single flips have no short form.")
+
     def contrast(self, plus: Units, minus: Units) -> Lead:
         """A number with the sign of L(plus) - L(minus), right also where the values themselves overflow."""
         return self.value(plus) - self.value(minus)
@@ -111,6 +118,9 @@ class Identity(Lagrangian):
     def differences(self, x: Units, step: float, bound: float) -> tuple[Units, Units]:
         return x * step, torch.full_like(x, -(step**2) / 2)
 
+    def steepness(self, step: float) -> float:
+        return 1 + step
+
 
 class Sign(Lagrangian):
     """L = Σ|x|; activation sign(x) with sign(0) = +1; the dual is 0 on ±1."""
@@ -134,7 +144,7 @@ class Power(Lagrangian):
     `unit` = D makes the energy extensive and keeps it finite for large n; the answers of a ±1 memory do not depend on it.
     """
 
-    def __init__(self, n: int, unit: float = 1.0) -> None:
+    def __init__(self, n: float, unit: float = 1.0) -> None:
         super().__init__()
         if not (float(n).is_integer() and n >= 2):
             raise ValueError(f"Power: n must be a whole number >= 2, got {n}; for other n use RectifiedPower.")
@@ -163,6 +173,9 @@ class Power(Lagrangian):
             x, delta = torch.ldexp(x, -exponent), torch.ldexp(torch.full_like(exponent, step, dtype=x.dtype), -exponent)
             return self._binomial(x, 1, delta), -self._binomial(x, 2, delta)
         return self._binomial(x, 1, step), -self._binomial(x, 2, step)
+
+    def steepness(self, step: float) -> float:
+        return (1 + step) ** self.n
 
     def _binomial(self, x: Tensor, first: int, step: float | Tensor) -> Tensor:
         """Σ C(n,k) x^(n-k) step^k over k = first, first + 2, ... <= n, by Horner's rule in x²."""
@@ -210,6 +223,9 @@ class RectifiedPower(Lagrangian):
         plus, minus, here = (_power(s, self.n) for s in (plus, minus, here))
         return (plus - minus) / 2, here - (plus + minus) / 2
 
+    def steepness(self, step: float) -> float:
+        return float((1 + step) ** self.n)
+
     def contrast(self, plus: Units, minus: Units) -> Lead:
         plus, minus = torch.relu(plus), torch.relu(minus)
         exponent = _exponent(plus, minus)
@@ -243,22 +259,26 @@ class Exponential(Lagrangian):
         return (torch.xlogy(g, g) - g).sum(-1) / self.beta
 
     def direction(self, x: Units) -> Units:
-        return _exp_below_largest(self.beta * x)
+        return torch.exp(self.beta * (x - _largest(x)))
 
     def differences(self, x: Units, step: float, bound: float) -> tuple[Units, Units]:
         return _exponential_differences(x, step, self.beta)
+
+    def steepness(self, step: float) -> float:
+        return math.exp(min(float(torch.as_tensor(self.beta).detach()) * step, 700.0))
 
     def contrast(self, plus: Units, minus: Units) -> Lead:
         return torch.logsumexp(self.beta * plus, -1) - torch.logsumexp(self.beta * minus, -1)
 
 
-def _exp_below_largest(z: Tensor) -> Tensor:
-    return torch.exp(z - z.detach().amax(-1, keepdim=True).clamp_min(torch.finfo(z.dtype).min))
+def _largest(x: Tensor) -> Tensor:
+    """The largest score of each row: relative to it, differences of large scores keep their digits and no exponential overflows."""
+    return x.detach().amax(-1, keepdim=True).clamp_min(torch.finfo(x.dtype).min)
 
 
 def _exponential_differences(x: Tensor, step: float, beta: Tensor | float) -> tuple[Tensor, Tensor]:
     # exp(β(x ± step)) = exp(βx) (cosh ± sinh); divided by cosh so that a large β·step cannot overflow
-    term, reach = _exp_below_largest(beta * x), torch.as_tensor(beta * step, dtype=x.dtype, device=x.device)
+    term, reach = torch.exp(beta * (x - _largest(x))), torch.as_tensor(beta * step, dtype=x.dtype, device=x.device)
     return term * torch.tanh(reach), term * (1 / torch.cosh(reach) - 1)
 
 
@@ -272,10 +292,11 @@ class Softmax(Lagrangian):
         self.beta, self.learnable = _gain("Softmax", "beta", beta, learnable), learnable
 
     def value(self, x: Units) -> Lead:
-        return torch.logsumexp(self.beta * x, -1) / self.beta
+        largest = _largest(x)
+        return torch.logsumexp(self.beta * (x - largest), -1) / self.beta + largest.squeeze(-1)
 
     def activation(self, x: Units) -> Units:
-        return torch.softmax(self.beta * x, -1)
+        return torch.softmax(self.beta * (x - _largest(x)), -1)
 
     def weights(self, x: Units) -> Units:
         # weights below 1e-30 become exact zeros: denormal numbers make the product that follows up to 5 times slower
@@ -288,6 +309,9 @@ class Softmax(Lagrangian):
     def differences(self, x: Units, step: float, bound: float) -> tuple[Units, Units]:
         # the logarithm is monotonic: the sum of exponentials has the same flips
         return _exponential_differences(x, step, self.beta)
+
+    def steepness(self, step: float) -> float:
+        return math.exp(min(float(torch.as_tensor(self.beta).detach()) * step, 700.0))
 
 
 class Maximum(Lagrangian):
@@ -323,17 +347,14 @@ class Entmax(Lagrangian):
         _entmax()
 
     def value(self, x: Units) -> Lead:
-        z = self._scaled(x)
-        largest = z.detach().amax(-1, keepdim=True)
-        # relative to the largest score the threshold is of order 1, so <p, z> loses no digits
-        z = z - largest
+        largest = _largest(x)
+        z = self._scaled(x - largest)
         p = self._sparse(z)
         negative_entropy = (p.pow(self.alpha).sum(-1) - 1) / (self.alpha * (self.alpha - 1))
-        return (((p * z).sum(-1) - negative_entropy + largest.squeeze(-1)) / self.beta).to(x.dtype)
+        return (((p * z).sum(-1) - negative_entropy) / self.beta).to(x.dtype) + largest.squeeze(-1)
 
     def activation(self, x: Units) -> Units:
-        z = self._scaled(x)
-        return self._sparse(z - z.detach().amax(-1, keepdim=True)).to(x.dtype)
+        return self._sparse(self._scaled(x - _largest(x))).to(x.dtype)
 
     def dual(self, g: Units) -> Lead:
         return (g.pow(self.alpha).sum(-1) - 1) / (self.alpha * (self.alpha - 1)) / self.beta
@@ -478,6 +499,6 @@ class Sphere(Lagrangian):
         return -torch.sqrt(self.eps * (self.gamma**2 - g.square().sum(-1)).clamp_min(0))
 
     def _length(self, x: Tensor) -> Tensor:
-        if self.eps == 0:
-            return torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return torch.sqrt(x.square().sum(-1, keepdim=True) + self.eps)
+        length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        # hypot: the square of a long vector would overflow where its length does not
+        return length if self.eps == 0 else torch.hypot(length, torch.full_like(length, self.eps**0.5))

@@ -50,7 +50,7 @@ def bipolar(rows: Rows) -> Rows:
 def unit(rows: Rows) -> Rows:
     """Each row less its own mean, then scaled to length 1; a constant row becomes 0."""
     centred = rows - rows.mean(-1, keepdim=True)
-    length = torch.linalg.vector_norm(centred, dim=-1, keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(centred, dim=-1, keepdim=True)
     # a constant row leaves only rounding, which must not be blown up to length 1
     flat = length <= 16 * torch.finfo(rows.dtype).eps * torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
     return torch.where(flat, torch.zeros_like(rows), centred / length.clamp_min(torch.finfo(rows.dtype).tiny))
@@ -58,4 +58,6 @@ def unit(rows: Rows) -> Rows:
 
 def prepare(rows: Rows, preparation: Preparation) -> Rows:
     """Rows as a memory takes them: "raw" as they are, "bipolar" ±1, "unit" centred and of length 1."""
-    return {"raw": lambda r: r, "bipolar": bipolar, "unit": unit}[preparation](rows)
+    if preparation == "bipolar":
+        return bipolar(rows)
+    return unit(rows) if preparation == "unit" else rows

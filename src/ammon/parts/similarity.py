@@ -111,7 +111,7 @@ class NormalisedDot(Similarity):
 
     def forward(self, cues: Cues, keys: Keys) -> Scores:
         if self.relevant == "cosine":
-            return Cosine()(cues, keys)
+            return Cosine().forward(cues, keys)
         return (cues @ keys.mT) / self._count(cues, keys)
 
     def pull(self, cues: Cues, keys: Keys, weights: Scores) -> Cues:
@@ -120,15 +120,16 @@ class NormalisedDot(Similarity):
         return (weights / self._count(cues, keys)) @ keys
 
     def _count(self, cues: Tensor, keys: Tensor) -> Tensor:
-        in_cue, in_key = (cues != 0).to(cues.dtype), (keys != 0).to(keys.dtype)
+        # counted in float32: half precision cannot count beyond a few hundred
+        in_cue, in_key = (cues != 0).float(), (keys != 0).float()
         both = in_cue @ in_key.mT
-        if self.relevant == "both":
-            return both.clamp_min(1)
-        return (in_cue.sum(-1, keepdim=True) + in_key.sum(-1).unsqueeze(-2) - both).clamp_min(1)
+        count = both if self.relevant == "both" else in_cue.sum(-1, keepdim=True) + in_key.sum(-1).unsqueeze(-2) - both
+        return count.clamp_min(1).to(cues.dtype)
 
 
 def _length(rows: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
+    length: Tensor = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return length.clamp_min(torch.finfo(rows.dtype).tiny)
 
 
 def _unit(rows: Tensor) -> Tensor:

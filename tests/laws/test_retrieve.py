@@ -1,0 +1,127 @@
+"""Laws of the one mixing path: it is attention, chunks and the fused kernel change nothing, masks never give NaN."""
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from ammon.parts import retrieve as module
+from ammon.parts.lagrangians import Entmax, Exponential, Lagrangian, LogSumRelu, Maximum, Power, RectifiedPower, Sigmoid, Softmax
+from ammon.parts.retrieve import pool, retrieve, weigh
+from ammon.parts.similarity import Cosine, Dot, Euclidean, Manhattan, Similarity
+
+SEPARATIONS = [Softmax(1.3), Entmax(1.5), Entmax(2.0), Power(3), RectifiedPower(2), Exponential(0.3), LogSumRelu(0.2), Sigmoid(), Maximum()]
+SIMILARITIES = [Dot(), Cosine(), Euclidean(), Manhattan()]
+
+
+def _draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def _plain(cues: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, similarity: Similarity, separation: Lagrangian) -> torch.Tensor:
+    return separation.weights(similarity(cues, keys)) @ values
+
+
+@pytest.mark.parametrize("lead", [(), (2,), (2, 3)])
+def test_softmax_of_dot_is_attention(lead: tuple[int, ...]) -> None:
+    cues, keys, values = _draw(*lead, 5, 7), _draw(*lead, 11, 7, seed=1), _draw(*lead, 11, 7, seed=2)
+    torch.testing.assert_close(
+        retrieve(cues, keys, values, Dot(), Softmax(0.6)), scaled_dot_product_attention(cues, keys, values, scale=0.6)
+    )
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("separation", SEPARATIONS, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("value_dim", [7, 4])
+def test_retrieval_equals_the_plain_way_in_values_and_gradients(
+    similarity: Similarity, separation: Lagrangian, value_dim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", 25)
+    inputs = [_draw(9, 7), _draw(11, 7, seed=1), _draw(11, value_dim, seed=2)]
+    fast = [x.clone().requires_grad_() for x in inputs]
+    plain = [x.clone().requires_grad_() for x in inputs]
+    ours, truth = retrieve(*fast, similarity, separation), _plain(*plain, similarity, separation)
+    torch.testing.assert_close(ours, truth)
+    towards = _draw(9, value_dim, seed=3)
+    ours.backward(towards)
+    truth.backward(towards)
+    for a, b in zip(fast, plain, strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize("similarity", [Dot(), Euclidean()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("separation", SEPARATIONS, ids=lambda s: type(s).__name__)
+def test_the_pooled_value_equals_the_plain_one(similarity: Similarity, separation: Lagrangian, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 25)
+    cues, keys = _draw(9, 7), _draw(11, 7, seed=1)
+    torch.testing.assert_close(pool(cues, keys, similarity, separation), separation.value(similarity(cues, keys)))
+
+
+def test_a_learned_gain_gets_its_gradient_on_every_path() -> None:
+    cues, keys, values = _draw(5, 7), _draw(11, 7, seed=1), _draw(11, 7, seed=2)
+    for similarity in (Dot(), Euclidean()):
+        gradients = []
+        for way in (retrieve, _plain):
+            separation = Softmax(0.8, learnable=True).double()
+            way(cues, keys, values, similarity, separation).square().sum().backward()
+            gradients.append(separation.beta.grad)
+        torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("separation", SEPARATIONS, ids=lambda s: type(s).__name__)
+def test_a_masked_pattern_might_as_well_not_be_there(similarity: Similarity, separation: Lagrangian) -> None:
+    # a shared origin keeps distances comparable when keys are removed
+    cues, keys, values = _draw(2, 5, 7), _draw(2, 11, 7, seed=1), _draw(2, 11, 7, seed=2)
+    shown = torch.rand(2, 5, 11, generator=torch.Generator().manual_seed(4)) < 0.5
+    shown[..., 0] = True
+    shown[0, 3] = False
+    ours = retrieve(cues, keys, values, similarity, separation, mask=shown)
+    for lead in range(2):
+        for query in range(5):
+            keep = shown[lead, query]
+            if not keep.any():
+                assert (ours[lead, query] == 0).all()
+                continue
+            alone = _plain(cues[lead, query : query + 1], keys[lead][keep], values[lead][keep], similarity, separation)
+            torch.testing.assert_close(ours[lead, query : query + 1], alone)
+
+
+def test_a_mask_and_a_bias_broadcast_over_queries_and_leading_axes() -> None:
+    cues, keys, values = _draw(2, 3, 5, 7), _draw(2, 3, 11, 7, seed=1), _draw(2, 3, 11, 7, seed=2)
+    mask, bias = torch.rand(2, 1, 1, 11) < 0.6, _draw(1, 3, 5, 11, seed=5)
+    mask[..., 0] = True
+    for separation in (Softmax(1.1), Exponential(0.2)):
+        ours = retrieve(cues, keys, values, Dot(), separation, mask=mask, bias=bias)
+        scores = torch.where(mask, Dot()(cues, keys) + bias, torch.tensor(-torch.inf, dtype=torch.float64))
+        torch.testing.assert_close(ours, separation.weights(scores) @ values)
+
+
+def test_where_nothing_has_weight_the_answer_is_what_was_asked_for() -> None:
+    keys = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
+    cues = torch.tensor([[10.0, 10.0], [0.1, 0.0]])
+    ours = retrieve(cues, keys, keys, Euclidean(), LogSumRelu(4.0), empty=cues)
+    torch.testing.assert_close(ours, torch.tensor([[10.0, 10.0], [0.0, 0.0]]))
+    assert (retrieve(cues, keys, keys, Euclidean(), LogSumRelu(4.0))[0] == 0).all()
+
+
+def test_one_row_never_sees_another() -> None:
+    cues, keys = _draw(8, 7), _draw(11, 7, seed=1)
+    for separation in SEPARATIONS:
+        whole = retrieve(cues, keys, keys, Dot(), separation)
+        for row in range(8):
+            torch.testing.assert_close(whole[row : row + 1], retrieve(cues[row : row + 1], keys, keys, Dot(), separation))
+
+
+def test_large_powers_need_no_large_numbers_where_only_the_direction_counts() -> None:
+    cues, keys = 100 * _draw(4, 50, dtype=torch.float32), 100 * _draw(9, 50, seed=1, dtype=torch.float32)
+    for separation in (Power(30), Exponential(1.0)):
+        mixed = retrieve(cues, keys, keys, Dot(), separation, scale_free=True)
+        assert torch.isfinite(mixed).all()
+        assert (mixed.abs().amax(-1) > 0).all()
+
+
+def test_weights_too_small_to_count_are_exact_zeros() -> None:
+    # numbers below 1e-38 would slow the product that follows
+    weights = weigh(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]]), Dot(), Softmax(45.0))
+    assert weights[0, 1] == 0
+    assert weights[0, 2] > 0
