@@ -12,8 +12,9 @@ from ammon.memories.associative import AssociativeMemory
 from ammon.memories.base import Memory
 from ammon.memories.binary import BinaryMemory
 from ammon.memories.pairwise import PairwiseMemory
-from ammon.parts.lagrangians import Entmax, Identity, Lagrangian, LogSumRelu, Power, RectifiedPower, Sign, Softmax
+from ammon.parts.lagrangians import Identity, Lagrangian, Sign
 from ammon.parts.patterns import Preparation
+from ammon.parts.separations import Entmax, LogSumRelu, Power, RectifiedPower, Softmax
 from ammon.parts.similarity import Dot, Euclidean, Manhattan, NormalisedDot, Relevant, Similarity
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 import ammon as am
 from ammon.parts.corruption import Blur, Encoding, Flip, Mask, Noise
-from ammon.parts.lagrangians import Entmax, Softmax
+from ammon.parts.separations import Entmax, Softmax
 from ammon.parts.similarity import Dot
 
 DIM = 6

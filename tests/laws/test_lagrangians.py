@@ -7,23 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ammon.parts.lagrangians import (
-    Entmax,
-    Exponential,
-    Identity,
-    Lagrangian,
-    LayerNorm,
-    LogSumRelu,
-    Maximum,
-    Power,
-    RectifiedPower,
-    Relu,
-    Sigmoid,
-    Sign,
-    Softmax,
-    Sphere,
-    Tanh,
-)
+from ammon.parts.lagrangians import Identity, Lagrangian, LayerNorm, Sigmoid, Sign, Sphere, Tanh
+from ammon.parts.separations import Entmax, Exponential, LogSumRelu, Maximum, Power, RectifiedPower, Relu, Softmax
 
 SMOOTH: dict[str, Lagrangian] = {
     "identity": Identity(),

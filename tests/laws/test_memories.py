@@ -8,7 +8,8 @@ from torch.nn.functional import scaled_dot_product_attention
 import ammon as am
 from ammon.learning.hebb import Hebb
 from ammon.parts.corruption import Encoding
-from ammon.parts.lagrangians import Power, Sign, Softmax
+from ammon.parts.lagrangians import Sign
+from ammon.parts.separations import Power, Softmax
 from ammon.parts.similarity import Dot
 
 

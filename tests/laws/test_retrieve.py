@@ -5,8 +5,9 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from ammon.parts import retrieve as module
-from ammon.parts.lagrangians import Entmax, Exponential, Lagrangian, LogSumRelu, Maximum, Power, RectifiedPower, Sigmoid, Softmax
+from ammon.parts.lagrangians import Lagrangian, Sigmoid
 from ammon.parts.retrieve import pool, retrieve, weigh
+from ammon.parts.separations import Entmax, Exponential, LogSumRelu, Maximum, Power, RectifiedPower, Softmax
 from ammon.parts.similarity import Cosine, Dot, Euclidean, Manhattan, Similarity
 
 SEPARATIONS = [Softmax(1.3), Entmax(1.5), Entmax(2.0), Power(3), RectifiedPower(2), Exponential(0.3), LogSumRelu(0.2), Sigmoid(), Maximum()]

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ammon.dynamics.implicit import gmres
 from ammon.dynamics.settle import settle
-from ammon.parts.lagrangians import Softmax
 from ammon.parts.retrieve import retrieve
+from ammon.parts.separations import Softmax
 from ammon.parts.similarity import Dot, Euclidean
 
 

@@ -10,8 +10,9 @@ from ammon.dynamics import sweep as module
 from ammon.dynamics.sweep import sweep
 from ammon.energies.flips import PatternFlips
 from ammon.parts.corruption import Flip
-from ammon.parts.lagrangians import Exponential, Identity, Lagrangian, Power, RectifiedPower, Softmax
+from ammon.parts.lagrangians import Identity, Lagrangian
 from ammon.parts.patterns import random_patterns
+from ammon.parts.separations import Exponential, Power, RectifiedPower, Softmax
 
 SEPARATIONS = [
     Identity(),

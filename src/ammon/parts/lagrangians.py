@@ -5,8 +5,6 @@ softmax of attention. `value` [*lead] enters the energy, `activation` = dL/dx th
 """
 
 import math
-from types import ModuleType
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -74,33 +72,10 @@ class Lagrangian(nn.Module):
         return self.activation(x)
 
 
-def _gain(where: str, name: str, value: float, learnable: bool) -> nn.Parameter | float:
+def gain(where: str, name: str, value: float, learnable: bool) -> nn.Parameter | float:
+    """A positive factor such as β: a number, or a parameter if it is to be learned."""
     check_positive(where, name, value)
     return nn.Parameter(torch.tensor(float(value))) if learnable else float(value)
-
-
-def _power(x: Tensor, n: float) -> Tensor:
-    """x^n; by repeated squaring for whole n, so that powers of integers stay exact."""
-    if not float(n).is_integer():
-        return x**n
-    result, square, left = torch.ones_like(x), x, int(n)
-    while left:
-        if left % 2:
-            result = result * square
-        left //= 2
-        if left:
-            square = square * square
-    return result
-
-
-def _exponent(*scores: Tensor) -> Tensor:
-    """The whole number e, one per row, with 2^e at least the largest |score|: scaling by 2^-e changes no digit."""
-    largest = torch.stack([s.detach().abs().amax(-1, keepdim=True) for s in scores]).amax(0)
-    return torch.frexp(largest).exponent
-
-
-def _may_overflow(x: Tensor, bound: float, n: float) -> bool:
-    return n * math.log(max(bound, 1.0)) + math.log(x.shape[-1] + 1) > math.log(torch.finfo(x.dtype).max) - 1
 
 
 class Identity(Lagrangian):
@@ -138,281 +113,6 @@ class Sign(Lagrangian):
         return torch.zeros_like(g[..., 0])
 
 
-class Power(Lagrangian):
-    """L = unit/n Σ(x/unit)ⁿ; activation (x/unit)^(n-1) (Krotov & Hopfield 2016, F = xⁿ). Convex for even n.
-
-    `unit` = D makes the energy extensive and keeps it finite for large n; the answers of a ±1 memory do not depend on it.
-    """
-
-    def __init__(self, n: float, unit: float = 1.0) -> None:
-        super().__init__()
-        if not (float(n).is_integer() and n >= 2):
-            raise ValueError(f"Power: n must be a whole number >= 2, got {n}; for other n use RectifiedPower.")
-        check_positive("Power", "unit", unit)
-        self.n, self.unit = int(n), float(unit)
-        self.convex = self.n % 2 == 0
-
-    def value(self, x: Units) -> Lead:
-        return _power(x / self.unit, self.n).sum(-1) * (self.unit / self.n)
-
-    def activation(self, x: Units) -> Units:
-        return _power(x / self.unit, self.n - 1)
-
-    def dual(self, g: Units) -> Lead:
-        if not self.convex:
-            raise TypeError(f"Power.dual: x^{self.n} is not convex, so it has no dual; use RectifiedPower({self.n}).")
-        return g.abs().pow(self.n / (self.n - 1)).sum(-1) * (self.unit * (self.n - 1) / self.n)
-
-    def direction(self, x: Units) -> Units:
-        return _power(torch.ldexp(x, -_exponent(x)), self.n - 1)
-
-    def differences(self, x: Units, step: float, bound: float) -> tuple[Units, Units]:
-        # binomial sums over odd and even powers of the step: no cancellation, and exact on integers
-        if _may_overflow(x, bound, self.n):
-            exponent = _exponent(x)
-            x, delta = torch.ldexp(x, -exponent), torch.ldexp(torch.full_like(exponent, step, dtype=x.dtype), -exponent)
-            return self._binomial(x, 1, delta), -self._binomial(x, 2, delta)
-        return self._binomial(x, 1, step), -self._binomial(x, 2, step)
-
-    def steepness(self, step: float) -> float:
-        return (1 + step) ** self.n
-
-    def _binomial(self, x: Tensor, first: int, step: float | Tensor) -> Tensor:
-        """Σ C(n,k) x^(n-k) step^k over k = first, first + 2, ... <= n, by Horner's rule in x²."""
-        square, last = x * x, self.n - (self.n - first) % 2
-        terms = [math.comb(self.n, k) * step**k for k in range(first, last + 1, 2)]
-        if not terms:
-            return torch.zeros_like(x)
-        if len(terms) == 1:
-            return torch.ones_like(x) * terms[0] if last == self.n else x * terms[0]
-        total = square * terms[0] + terms[1]
-        for term in terms[2:]:
-            total = total * square + term
-        return total if last == self.n else total * x
-
-    def contrast(self, plus: Units, minus: Units) -> Lead:
-        exponent = _exponent(plus, minus)
-        plus, minus = torch.ldexp(plus, -exponent), torch.ldexp(minus, -exponent)
-        return (_power(plus, self.n) - _power(minus, self.n)).sum(-1)
-
-
-class RectifiedPower(Lagrangian):
-    """L = unit/n Σ relu(x/unit)ⁿ; activation relu(x/unit)^(n-1) (Krotov & Hopfield 2016). n = 2 is the layer of ReLU units."""
-
-    def __init__(self, n: float, unit: float = 1.0) -> None:
-        super().__init__()
-        if not 2 <= n < math.inf:
-            raise ValueError(f"RectifiedPower: n must be >= 2, got {n}.")
-        check_positive("RectifiedPower", "unit", unit)
-        self.n, self.unit = n, float(unit)
-
-    def value(self, x: Units) -> Lead:
-        return _power(torch.relu(x / self.unit), self.n).sum(-1) * (self.unit / self.n)
-
-    def activation(self, x: Units) -> Units:
-        return _power(torch.relu(x / self.unit), self.n - 1)
-
-    def direction(self, x: Units) -> Units:
-        return _power(torch.relu(torch.ldexp(x, -_exponent(x))), self.n - 1)
-
-    def differences(self, x: Units, step: float, bound: float) -> tuple[Units, Units]:
-        plus, minus, here = torch.relu(x + step), torch.relu(x - step), torch.relu(x)
-        if _may_overflow(x, bound, self.n):
-            exponent = _exponent(plus)
-            plus, minus, here = (torch.ldexp(s, -exponent) for s in (plus, minus, here))
-        plus, minus, here = (_power(s, self.n) for s in (plus, minus, here))
-        return (plus - minus) / 2, here - (plus + minus) / 2
-
-    def steepness(self, step: float) -> float:
-        return float((1 + step) ** self.n)
-
-    def contrast(self, plus: Units, minus: Units) -> Lead:
-        plus, minus = torch.relu(plus), torch.relu(minus)
-        exponent = _exponent(plus, minus)
-        plus, minus = torch.ldexp(plus, -exponent), torch.ldexp(minus, -exponent)
-        return (_power(plus, self.n) - _power(minus, self.n)).sum(-1)
-
-
-class Relu(RectifiedPower):
-    """L = Σ relu(x)²/2; activation relu(x)."""
-
-    def __init__(self) -> None:
-        super().__init__(2)
-
-
-class Exponential(Lagrangian):
-    """L = Σ exp(βx)/β; activation exp(βx) (Demircigil et al. 2017). Its value overflows early: Softmax has the same descents."""
-
-    null = -math.inf
-
-    def __init__(self, beta: float = 1.0, learnable: bool = False) -> None:
-        super().__init__()
-        self.beta, self.learnable = _gain("Exponential", "beta", beta, learnable), learnable
-
-    def value(self, x: Units) -> Lead:
-        return torch.exp(self.beta * x).sum(-1) / self.beta
-
-    def activation(self, x: Units) -> Units:
-        return torch.exp(self.beta * x)
-
-    def dual(self, g: Units) -> Lead:
-        return (torch.xlogy(g, g) - g).sum(-1) / self.beta
-
-    def direction(self, x: Units) -> Units:
-        return torch.exp(self.beta * (x - _largest(x)))
-
-    def differences(self, x: Units, step: float, bound: float) -> tuple[Units, Units]:
-        return _exponential_differences(x, step, self.beta)
-
-    def steepness(self, step: float) -> float:
-        return math.exp(min(float(torch.as_tensor(self.beta).detach()) * step, 700.0))
-
-    def contrast(self, plus: Units, minus: Units) -> Lead:
-        return torch.logsumexp(self.beta * plus, -1) - torch.logsumexp(self.beta * minus, -1)
-
-
-def _largest(x: Tensor) -> Tensor:
-    """The largest score of each row: relative to it, differences of large scores keep their digits and no exponential overflows."""
-    return x.detach().amax(-1, keepdim=True).clamp_min(torch.finfo(x.dtype).min)
-
-
-def _exponential_differences(x: Tensor, step: float, beta: Tensor | float) -> tuple[Tensor, Tensor]:
-    # exp(β(x ± step)) = exp(βx) (cosh ± sinh); divided by cosh so that a large β·step cannot overflow
-    term, reach = torch.exp(beta * (x - _largest(x))), torch.as_tensor(beta * step, dtype=x.dtype, device=x.device)
-    return term * torch.tanh(reach), term * (1 / torch.cosh(reach) - 1)
-
-
-class Softmax(Lagrangian):
-    """L = logsumexp(βx)/β; activation softmax(βx): modern Hopfield networks and attention (Ramsauer et al. 2021)."""
-
-    null = -math.inf
-
-    def __init__(self, beta: float = 1.0, learnable: bool = False) -> None:
-        super().__init__()
-        self.beta, self.learnable = _gain("Softmax", "beta", beta, learnable), learnable
-
-    def value(self, x: Units) -> Lead:
-        largest = _largest(x)
-        return torch.logsumexp(self.beta * (x - largest), -1) / self.beta + largest.squeeze(-1)
-
-    def activation(self, x: Units) -> Units:
-        return torch.softmax(self.beta * (x - _largest(x)), -1)
-
-    def weights(self, x: Units) -> Units:
-        # weights below 1e-30 become exact zeros: denormal numbers make the product that follows up to 5 times slower
-        weights = self.activation(x)
-        return functional.threshold(weights, 1e-30, 0.0) if x.dtype in (torch.float32, torch.bfloat16) else weights
-
-    def dual(self, g: Units) -> Lead:
-        return torch.xlogy(g, g).sum(-1) / self.beta
-
-    def differences(self, x: Units, step: float, bound: float) -> tuple[Units, Units]:
-        # the logarithm is monotonic: the sum of exponentials has the same flips
-        return _exponential_differences(x, step, self.beta)
-
-    def steepness(self, step: float) -> float:
-        return math.exp(min(float(torch.as_tensor(self.beta).detach()) * step, 700.0))
-
-
-class Maximum(Lagrangian):
-    """L = max(x); activation 1 at the largest entry (the first of equals), 0 elsewhere: nearest neighbour, softmax at β = ∞."""
-
-    null = -math.inf
-
-    def value(self, x: Units) -> Lead:
-        return x.amax(-1)
-
-    def activation(self, x: Units) -> Units:
-        return functional.one_hot(x.argmax(-1), x.shape[-1]).to(x.dtype)
-
-    def dual(self, g: Units) -> Lead:
-        return torch.zeros_like(g[..., 0])
-
-
-class Entmax(Lagrangian):
-    """L = Ψ*(βx)/β, Ψ Tsallis's negative entropy; activation α-entmax(βx), with exact zeros (Peters et al. 2019; Hu et al. 2023).
-
-    α = 2 is sparsemax, α → 1 softmax. Needs the package `entmax` (extra `sparse`). Computed in float32 for half precision,
-    where the package's rows do not sum to 1.
-    """
-
-    null = -math.inf
-
-    def __init__(self, alpha: float = 1.5, beta: float = 1.0, learnable: bool = False) -> None:
-        super().__init__()
-        if not 1 < alpha < math.inf:
-            raise ValueError(f"Entmax: alpha must be > 1, got {alpha}; alpha = 1 is Softmax.")
-        self.alpha, self.learnable = float(alpha), learnable
-        self.beta = _gain("Entmax", "beta", beta, learnable)
-        _entmax()
-
-    def value(self, x: Units) -> Lead:
-        largest = _largest(x)
-        z = self._scaled(x - largest)
-        p = self._sparse(z)
-        negative_entropy = (p.pow(self.alpha).sum(-1) - 1) / (self.alpha * (self.alpha - 1))
-        return (((p * z).sum(-1) - negative_entropy) / self.beta).to(x.dtype) + largest.squeeze(-1)
-
-    def activation(self, x: Units) -> Units:
-        return self._sparse(self._scaled(x - _largest(x))).to(x.dtype)
-
-    def dual(self, g: Units) -> Lead:
-        return (g.pow(self.alpha).sum(-1) - 1) / (self.alpha * (self.alpha - 1)) / self.beta
-
-    def _scaled(self, x: Tensor) -> Tensor:
-        # -inf would poison the package's cumulative sums; a large negative score gets weight 0 just the same
-        wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-        return (self.beta * wide).clamp_min(-1e30)
-
-    def _sparse(self, z: Tensor) -> Tensor:
-        package = _entmax()
-        if self.alpha == 2:
-            return cast(Tensor, package.sparsemax(z, dim=-1))
-        if self.alpha == 1.5:
-            return cast(Tensor, package.entmax15(z, dim=-1))
-        return cast(Tensor, package.entmax_bisect(z, alpha=self.alpha, dim=-1))
-
-
-def _entmax() -> ModuleType:
-    try:
-        import entmax
-    except ImportError as error:
-        raise ImportError("Entmax needs the package entmax: pip install 'ammon[sparse]'.") from error
-    return cast(ModuleType, entmax)
-
-
-class LogSumRelu(Lagrangian):
-    """L = log(ε + Σ relu(1 + βx))/β; with x = -distance²/2 the Epanechnikov energy (Hoover et al. 2025, arXiv 2506.10801).
-
-    Not convex. The weights are normalised to sum 1, which makes the step reach the centroid of the patterns within
-    sqrt(2/β) at once; with none within reach all are 0. ε keeps the energy finite there.
-    """
-
-    convex = False
-    compact = True
-    null = -math.inf
-
-    def __init__(self, beta: float = 1.0, eps: float = 1e-6, learnable: bool = False) -> None:
-        super().__init__()
-        if not 0 <= eps < math.inf:
-            raise ValueError(f"LogSumRelu: eps must be >= 0 and finite, got {eps}.")
-        self.beta, self.eps, self.learnable = _gain("LogSumRelu", "beta", beta, learnable), float(eps), learnable
-
-    def value(self, x: Units) -> Lead:
-        return torch.log(self.eps + self._reach(x).sum(-1)) / self.beta
-
-    def activation(self, x: Units) -> Units:
-        reach = self._reach(x)
-        return (reach > 0).to(x.dtype) / (self.eps + reach.sum(-1, keepdim=True)).clamp_min(torch.finfo(x.dtype).tiny)
-
-    def weights(self, x: Units) -> Units:
-        within = (self._reach(x) > 0).to(x.dtype)
-        return within / within.sum(-1, keepdim=True).clamp_min(1)
-
-    def _reach(self, x: Tensor) -> Tensor:
-        return torch.relu(1 + self.beta * x)
-
-
 class Sigmoid(Lagrangian):
     """L = Σ softplus(βx)/β; activation sigmoid(βx)."""
 
@@ -420,7 +120,7 @@ class Sigmoid(Lagrangian):
 
     def __init__(self, beta: float = 1.0, learnable: bool = False) -> None:
         super().__init__()
-        self.beta, self.learnable = _gain("Sigmoid", "beta", beta, learnable), learnable
+        self.beta, self.learnable = gain("Sigmoid", "beta", beta, learnable), learnable
 
     def value(self, x: Units) -> Lead:
         return functional.softplus(self.beta * x).sum(-1) / self.beta
@@ -437,7 +137,7 @@ class Tanh(Lagrangian):
 
     def __init__(self, beta: float = 1.0, learnable: bool = False) -> None:
         super().__init__()
-        self.beta, self.learnable = _gain("Tanh", "beta", beta, learnable), learnable
+        self.beta, self.learnable = gain("Tanh", "beta", beta, learnable), learnable
 
     def value(self, x: Units) -> Lead:
         # log cosh(z) = |z| + softplus(-2|z|) - log 2: no overflow
@@ -460,7 +160,7 @@ class LayerNorm(Lagrangian):
     def __init__(self, gamma: float = 1.0, eps: float = 1e-5, delta: Tensor | None = None, learnable: bool = False) -> None:
         super().__init__()
         check_positive("LayerNorm", "eps", eps)
-        self.gamma, self.eps, self.learnable = _gain("LayerNorm", "gamma", gamma, learnable), float(eps), learnable
+        self.gamma, self.eps, self.learnable = gain("LayerNorm", "gamma", gamma, learnable), float(eps), learnable
         self.delta: Tensor | None
         if learnable and delta is not None:
             self.delta = nn.Parameter(delta.detach().clone())
@@ -486,7 +186,7 @@ class Sphere(Lagrangian):
         super().__init__()
         if not 0 <= eps < math.inf:
             raise ValueError(f"Sphere: eps must be >= 0 and finite, got {eps}.")
-        self.gamma, self.eps, self.learnable = _gain("Sphere", "gamma", gamma, learnable), float(eps), learnable
+        self.gamma, self.eps, self.learnable = gain("Sphere", "gamma", gamma, learnable), float(eps), learnable
         self.scale_free = eps == 0
 
     def value(self, x: Units) -> Lead:

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from ammon.parts.lagrangians import Lagrangian, Softmax
+from ammon.parts.lagrangians import Lagrangian
+from ammon.parts.separations import Softmax
 from ammon.parts.similarity import Dot, Euclidean, Similarity
 from ammon.shapes import Cues, Keys, Mixed, Scores, Values
 
