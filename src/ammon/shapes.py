@@ -41,7 +41,8 @@ def check_rows(where: str, what: str, rows: Any, dim: int | None) -> None:
         raise ValueError(f"{where}: the {what} must be rows [batch, dim], got shape {list(rows.shape)}; for one row use x[None].")
     if dim is not None and rows.shape[1] != dim:
         raise ValueError(f"{where}: the {what} has dim {rows.shape[1]}, the memory has {dim}; give rows of that size.")
-    if not torch.isfinite(rows).all():
+    # the extremes carry NaN and infinity, and unlike isfinite need no copy of a large store
+    if rows.numel() and not torch.isfinite(torch.stack(torch.aminmax(rows))).all():
         raise ValueError(f"{where}: the {what} holds NaN or infinite entries; clean the data first, e.g. torch.nan_to_num.")
 
 

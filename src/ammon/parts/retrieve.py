@@ -1,18 +1,19 @@
 """Retrieve: compare cues with keys, sharpen the scores, mix the values. The one mixing path of the library.
 
 Cues [*lead, query, dim], keys [*lead, pattern, dim] and values [*lead, pattern, value_dim] give [*lead, query, value_dim].
-Softmax over dot products or distances runs in torch's fused attention, all else in chunks of queries, so no
-[query, pattern] matrix larger than a chunk exists, forward or backward.
+Softmax over products or distances mixes as the scores come (`attend`), all else in chunks of queries, so no [query, pattern]
+matrix larger than a chunk exists, forward or backward.
 """
 
 from collections.abc import Callable, Iterator
+from typing import TypeGuard
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from ammon.parts.attend import WIDE, fusable, fused, running
 from ammon.parts.lagrangians import Lagrangian
 from ammon.parts.separations import Softmax
 from ammon.parts.similarity import Dot, Euclidean, Similarity
@@ -40,8 +41,10 @@ def retrieve(
     positive factor per row (then large powers and exponentials cannot overflow). empty: the answer where no pattern has
     any weight; zeros by default, never NaN.
     """
-    if not scale_free and empty is None and isinstance(separation, Softmax) and _fusable(cues, values, similarity, separation, bias):
-        return _fused(cues, keys, values, similarity, separation, mask, bias)
+    if _attends(separation, similarity) and not scale_free and empty is None:
+        mixed = _attend(cues, keys, values, similarity, separation, mask, bias)
+        if mixed is not None:
+            return mixed
 
     def mix(part: slice) -> Tensor:
         chosen = weigh(cues[..., part, :], keys, similarity, separation, _part(mask, part), _part(bias, part), scale_free)
@@ -74,7 +77,10 @@ def pool(
     similarity: Similarity,
     separation: Lagrangian,
 ) -> Float[Tensor, "*lead query"]:
-    """The value L(similarity) of the separation: the hidden part of the energy, for each cue, in chunks of queries."""
+    """The value L(similarity) of the separation: the hidden part of the energy, for each cue, its scores never held whole."""
+    if _attends(separation, similarity) and _runs(cues, keys, *separation.parameters()):
+        beta = float(separation.beta)
+        return running(cues, keys, None, similarity, beta)[1] / beta
 
     def value(part: slice) -> Tensor:
         return separation.value(similarity(cues[..., part, :], keys)).unsqueeze(-1)
@@ -93,40 +99,27 @@ def _scores(cues: Tensor, keys: Tensor, similarity: Similarity, separation: Lagr
     return torch.where(hidden, torch.full_like(scores, separation.null), scores)
 
 
-def _fusable(cues: Tensor, values: Tensor, similarity: Similarity, separation: Softmax, bias: Tensor | None) -> bool:
-    """Whether torch runs this attention in one fused kernel; where it would not, it would hold all scores at once."""
-    if not isinstance(similarity, Dot | Euclidean) or values.shape[-1] != cues.shape[-1] or cues.shape[-2] == 0:
-        return False
+def _attends(separation: Lagrangian, similarity: Similarity) -> TypeGuard[Softmax]:
+    return isinstance(separation, Softmax) and isinstance(similarity, Dot | Euclidean)
+
+
+def _attend(
+    cues: Tensor, keys: Tensor, values: Tensor, similarity: Similarity, separation: Softmax, mask: Tensor | None, bias: Tensor | None
+) -> Tensor | None:
+    """Softmax over products or distances without its scores; None where neither way of doing so applies."""
+    plain = mask is None and bias is None and _runs(cues, keys, values, *separation.parameters())
     learned = isinstance(separation.beta, Tensor) and separation.beta.requires_grad and isinstance(similarity, Euclidean)
     learned = learned or (bias is not None and bias.requires_grad)
-    return not (learned and torch.is_grad_enabled()) and (cues.device.type == "cpu" or cues.shape[-1] <= 256)
+    fits = fusable(cues, values, learned and torch.is_grad_enabled())
+    if plain and (not fits or cues.shape[-1] >= WIDE):
+        return running(cues, keys, values, similarity, float(separation.beta))[0]
+    return fused(cues, keys, values, similarity, separation.beta, mask, bias) if fits else None
 
 
-def _fused(
-    cues: Tensor, keys: Tensor, values: Tensor, similarity: Similarity, separation: Softmax, mask: Tensor | None, bias: Tensor | None
-) -> Tensor:
-    if isinstance(similarity, Euclidean):
-        # -|x - ξ|²/2 = x·ξ - |ξ|²/2 up to a term that softmax ignores
-        origin = keys.mean(-2, keepdim=True)
-        cues, keys = cues - origin, keys - origin
-        own = -keys.square().sum(-1).unsqueeze(-2) / 2
-        bias = own if bias is None else bias + own
-    if bias is not None:
-        bias = separation.beta * bias
-    if mask is not None:
-        hidden = ~mask & mask.any(-1, keepdim=True)
-        bias = torch.zeros((), dtype=cues.dtype, device=cues.device) if bias is None else bias
-        bias = torch.where(hidden, torch.full_like(bias, -torch.inf), bias)
-    if bias is not None:
-        bias = _four(bias.to(cues.dtype).expand(*cues.shape[:-2], *bias.shape[-2:]))
-    mixed = functional.scaled_dot_product_attention(_four(separation.beta * cues), _four(keys), _four(values), attn_mask=bias, scale=1.0)
-    mixed = mixed.reshape(*cues.shape[:-1], values.shape[-1])
-    return mixed if mask is None else torch.where(mask.any(-1, keepdim=True), mixed, torch.zeros_like(mixed))
-
-
-def _four(rows: Tensor) -> Tensor:
-    """[*lead, row, entry] as [lead, 1, row, entry]: the shape for which torch fuses attention."""
-    return rows.reshape(-1, 1, *rows.shape[-2:])
+def _runs(cues: Tensor, *others: Tensor) -> bool:
+    """Whether running sums apply: no leading axes, no gradient asked for, and a dtype that can hold a small weight."""
+    tracked = torch.is_grad_enabled() and any(t.requires_grad for t in (cues, *others))
+    return not tracked and cues.ndim == 2 and cues.dtype in (torch.float32, torch.float64)
 
 
 def _part(whole: Tensor | None, part: slice) -> Tensor | None:
@@ -140,7 +133,13 @@ def _by_chunks(function: Callable[[slice], Tensor], cues: Tensor, keys: Tensor, 
     if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
         # recomputed in the backward pass: else all chunks' scores would be kept at once
         return torch.cat([checkpoint(function, part, use_reentrant=False) for part in parts], dim=-2)
-    return torch.cat([function(part) for part in parts], dim=-2)
+    first = function(parts[0])
+    # one result filled part by part: small results between freed chunks would keep the allocator from reusing them
+    whole = first.new_empty(*first.shape[:-2], cues.shape[-2], first.shape[-1])
+    whole[..., parts[0], :] = first
+    for part in parts[1:]:
+        whole[..., part, :] = function(part)
+    return whole
 
 
 def _chunks(cues: Tensor, keys: Tensor) -> Iterator[slice]:
