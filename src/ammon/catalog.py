@@ -134,17 +134,17 @@ CATALOG: dict[str, Entry] = {
     "synchronous_hopfield": Entry(
         synchronous_hopfield, "Ξ", "Ξ", "dot", "identity", "sign, at once", "Little 1974", "bipolar", "auto", "4 N D"
     ),
-    "dense": Entry(dense, "Ξ", "Ξ", "dot", "x^(n-1)", "sign, one by one", "Krotov & Hopfield 2016", "bipolar", "auto", "4 N D"),
+    "dense": Entry(dense, "Ξ", "Ξ", "dot", "xⁿ⁻¹", "sign, one by one", "Krotov & Hopfield 2016", "bipolar", "auto", "4 N D"),
     "rectified_dense": Entry(
-        rectified_dense, "Ξ", "Ξ", "dot", "relu(x)^(n-1)", "sign, one by one", "Krotov & Hopfield 2016", "bipolar", "auto", "4 N D"
+        rectified_dense, "Ξ", "Ξ", "dot", "relu(x)ⁿ⁻¹", "sign, one by one", "Krotov & Hopfield 2016", "bipolar", "auto", "4 N D"
     ),
     "large_dim_dense": Entry(
-        large_dim_dense, "Ξ", "Ξ", "dot", "x^(n-1)", "sign, at once", "Krotov & Hopfield 2016", "bipolar", "hetero", "4 N D"
+        large_dim_dense, "Ξ", "Ξ", "dot", "xⁿ⁻¹", "sign, at once", "Krotov & Hopfield 2016", "bipolar", "hetero", "4 N D"
     ),
     "exponential": Entry(exponential, "Ξ", "Ξ", "dot", "exp", "sign, one by one", "Demircigil et al. 2017", "bipolar", "auto", "4 N D"),
     "modern_hopfield": Entry(modern_hopfield, "K", "V", "dot", "softmax(β)", "identity", "Ramsauer et al. 2021", "unit", "hetero", "4 N D"),
     "sparse_hopfield": Entry(sparse_hopfield, "K", "V", "dot", "α-entmax(β)", "identity", "Hu et al. 2023", "unit", "hetero", "4 N D"),
-    "diffusion": Entry(diffusion, "Ξ", "Ξ", "-distance²/2", "softmax(1/σ²)", "identity", "Ambrogioni 2024", "raw", "hetero", "4 N D"),
+    "diffusion": Entry(diffusion, "Ξ", "Ξ", "-distance²/2", "softmax, β = 1/σ²", "identity", "Ambrogioni 2024", "raw", "hetero", "4 N D"),
     "log_sum_relu": Entry(
         log_sum_relu, "Ξ", "Ξ", "-distance²/2", "normalised step", "identity", "Hoover et al. 2025", "raw", "hetero", "4 N D"
     ),

@@ -162,3 +162,22 @@ def test_known_entries_lead_a_continuous_memory_to_their_pattern() -> None:
     recall = memory.recall(cue, clamp=clamp)
     assert torch.equal(recall.state[clamp], patterns[clamp])
     torch.testing.assert_close(recall.state, patterns, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["hopfield", "synchronous_hopfield", "dense", "rectified_dense", "exponential", "amari", "large_dim_dense"])
+def test_a_unit_without_a_field_becomes_plus_1(name: str) -> None:
+    # a pattern and its double with the last unit turned over: nothing tells that unit what to be
+    patterns = torch.ones(2, 6)
+    patterns[1, -1] = -1
+    memory = am.CATALOG[name].make(6)
+    memory.write(patterns)
+    cue = torch.ones(2, 6)
+    cue[1, -1] = -1
+    if name in ("amari", "large_dim_dense"):
+        # there a unit votes for itself too, so take it out of the cue
+        cue[:, -1] = 0
+    assert torch.equal(memory.recall(cue).state, torch.ones(2, 6))
+
+
+def test_the_sign_of_0_is_plus_1() -> None:
+    assert torch.equal(Sign().activation(torch.tensor([0.0, -0.0, -1e-30, 1e-30])), torch.tensor([1.0, 1.0, -1.0, 1.0]))

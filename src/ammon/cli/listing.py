@@ -12,8 +12,8 @@ def list_memories() -> None:
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("name", no_wrap=True, style="cyan")
-    for column in ("keys → values", "similarity", "separation", "activation", "paper"):
+    for column in ("keys", "values", "similarity", "separation", "activation", "paper"):
         table.add_column(column, overflow="fold")
     for name, entry in CATALOG.items():
-        table.add_row(name, f"{entry.keys} → {entry.values}", entry.similarity, entry.separation, entry.activation, entry.paper)
+        table.add_row(name, entry.keys, entry.values, entry.similarity, entry.separation, entry.activation, entry.paper)
     show(table)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ammon.shapes import Index, States
 
-# units asked together: many when a row is short, few when a wrong guess is dear
+# units asked together: many when a row is short, few when a wrong guess is dear; fewer still where their guesses would not fit in memory
 BLOCKS = (64, 256)
+LARGEST = 2**24
 # numbers carried under one set of guesses, so that they stay in the processor's cache
 ROOM = 2**18
 
@@ -48,6 +49,7 @@ def sweep(fields: Fields, state: States, order: Index | None = None, free: Bool[
         spins = state.clone()
     carried = fields.begin(spins)
     block = min(max(8 * ROOM // max(1, carried.numel()), BLOCKS[0]), BLOCKS[1])
+    block = min(block, max(1, LARGEST // max(1, carried.shape[1])))
     for start in range(0, spins.shape[1], block):
         _sweep_block(fields, carried, spins, slice(start, min(start + block, spins.shape[1])), free)
     return spins if order is None else spins[:, order.argsort()]
