@@ -2,5 +2,9 @@
 
 from jaxtyping import install_import_hook
 
-INNER = ["ammon.parts", "ammon.energies", "ammon.dynamics.sweep", "ammon.dynamics.implicit", "ammon.learning", "ammon.analysis"]
+PARTS = [
+    f"ammon.parts.{name}"
+    for name in ("attend", "binding", "corruption", "features", "kernels", "lagrangians", "retrieve", "separations", "similarity")
+]
+INNER = [*PARTS, "ammon.energies", "ammon.dynamics.sweep", "ammon.dynamics.implicit", "ammon.learning"]
 install_import_hook(INNER, "typecheck.check")

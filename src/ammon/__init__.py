@@ -30,11 +30,20 @@ if TYPE_CHECKING:
     from ammon.memories.base import Memory as Memory
     from ammon.memories.binary import BinaryMemory as BinaryMemory
     from ammon.memories.pairwise import PairwiseMemory as PairwiseMemory
+    from ammon.parts.corruption import Blur as Blur
+    from ammon.parts.corruption import Flip as Flip
+    from ammon.parts.corruption import Mask as Mask
+    from ammon.parts.corruption import Noise as Noise
+    from ammon.parts.lagrangians import Lagrangian as Lagrangian
     from ammon.parts.patterns import bipolar as bipolar
     from ammon.parts.patterns import prepare as prepare
     from ammon.parts.patterns import random_patterns as random_patterns
     from ammon.parts.patterns import unit as unit
     from ammon.parts.retrieve import retrieve as retrieve
+    from ammon.parts.separations import Softmax as Softmax
+    from ammon.parts.similarity import Dot as Dot
+    from ammon.parts.similarity import Euclidean as Euclidean
+    from ammon.parts.similarity import Similarity as Similarity
     from ammon.saving import load as load
     from ammon.saving import save as save
 
@@ -49,8 +58,12 @@ _HOMES = {
     "ammon.memories.base": "Memory",
     "ammon.memories.binary": "BinaryMemory",
     "ammon.memories.pairwise": "PairwiseMemory",
+    "ammon.parts.corruption": "Blur Flip Mask Noise",
+    "ammon.parts.lagrangians": "Lagrangian",
     "ammon.parts.patterns": "bipolar prepare random_patterns unit",
     "ammon.parts.retrieve": "retrieve",
+    "ammon.parts.separations": "Softmax",
+    "ammon.parts.similarity": "Dot Euclidean Similarity",
     "ammon.saving": "load save",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

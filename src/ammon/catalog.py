@@ -68,7 +68,10 @@ def rectified_dense(dim: int, n: float = 3, steps: int = 50) -> BinaryMemory:
 
 
 def large_dim_dense(dim: int, n: int = 3, steps: int = 50) -> AssociativeMemory:
-    """Dense memory by its large-D approximation sign(Ξᵀ F'(Ξs)), all units at once: each votes for itself, no descent is guaranteed."""
+    """Dense memory by its large-D approximation sign(Ξᵀ F'(Ξs)), all units at once, each voting for itself (Krotov & Hopfield 2016).
+
+    The energy cannot rise for even n, where F is convex; for odd n it can.
+    """
     return AssociativeMemory(dim, Dot(), Power(n, unit=dim), Sign(), steps)
 
 

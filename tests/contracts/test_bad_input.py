@@ -136,6 +136,32 @@ def test_wrong_settling_is_refused_by_every_memory(name: str, settling: dict[str
         _filled(name).recall(am.prepare(torch.rand(2, DIM), am.CATALOG[name].data), **settling)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["modern_hopfield", "hopfield", "kohonen"])
+def test_wrong_settling_is_refused_also_where_values_are_only_read(name: str) -> None:
+    memory = am.CATALOG[name].make(DIM)
+    memory.write(_ones(), _ones(2, 4))
+    for wrong in ({"steps": 0}, {"tolerance": -1.0}, {"clamp": torch.ones(2, 2, dtype=torch.bool)}, {"differentiate": "never"}):
+        with pytest.raises(ValueError, match=r"must be|read once"):
+            memory.recall(_ones(), **{"steps": 1, **wrong})  # type: ignore[arg-type]
+
+
+def test_a_memory_with_sign_units_takes_only_minus_1_and_plus_1() -> None:
+    memory = am.large_dim_dense(DIM)
+    for rows, values in ((torch.zeros(2, DIM), None), (_ones(), torch.zeros(2, 3))):
+        with pytest.raises(ValueError, match=r"must hold only -1 and \+1"):
+            memory.write(rows, values)
+    memory.write(_ones())
+    with pytest.raises(ValueError, match=r"cue must hold only -1 and \+1"):
+        memory.recall(torch.zeros(1, DIM))
+
+
+def test_an_unknown_preparation_and_an_impossible_count_are_refused() -> None:
+    with pytest.raises(ValueError, match="preparation must be"):
+        am.prepare(_ones(), "binary")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="num_patterns must be a whole number"):
+        am.random_patterns(-1, 3, generator=torch.Generator())
+
+
 @pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
 @pytest.mark.parametrize("kind", [Flip, Mask, Encoding])
 def test_a_fraction_out_of_range_is_refused(kind: type, fraction: float) -> None:

@@ -135,6 +135,13 @@ def test_value_and_dual_obey_fenchel(name: str) -> None:
     torch.testing.assert_close(lagrangian.value(x) + lagrangian.dual(g), (x * g).sum(-1), rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.parametrize("bounded", [Sign(), Sphere(), Sphere(2.0, eps=0.1)])
+def test_the_dual_is_infinite_where_no_activation_can_be(bounded: Lagrangian) -> None:
+    g = bounded.activation(torch.randn(20, 9))
+    assert torch.isfinite(bounded.dual(g)).all()
+    assert (bounded.dual(1.01 * g / g.norm(dim=-1, keepdim=True) * (3 if isinstance(bounded, Sign) else float(bounded.gamma))) == torch.inf).all()
+
+
 def test_the_dual_of_sign_is_0_and_value_equals_the_product() -> None:
     x = torch.randn(20, 9)
     g = Sign().activation(x)

@@ -131,6 +131,14 @@ def test_preparations_give_what_they_name() -> None:
     assert torch.equal(prepare(rows, "unit"), unit(rows))
 
 
+def test_a_cue_is_binarised_in_the_range_of_its_patterns() -> None:
+    patterns, cue = torch.tensor([[0.0, 1.0, 0.4]]), torch.tensor([[0.0, 0.45, 3.0]])
+    assert prepare(cue, "bipolar", like=patterns).tolist() == [[-1.0, -1.0, 1.0]]
+    assert prepare(cue, "bipolar").tolist() == [[-1.0, -1.0, 1.0]]
+    assert prepare(torch.tensor([[0.0, 0.6, 3.0]]), "bipolar", like=patterns).tolist() == [[-1.0, 1.0, 1.0]]
+    assert prepare(torch.tensor([[0.0, 0.6, 3.0]]), "bipolar").tolist() == [[-1.0, -1.0, 1.0]]
+
+
 @pytest.mark.parametrize("level", [0.0, 0.1, 1 / 3, 1e6])
 def test_a_constant_row_has_no_direction(level: float) -> None:
     assert (unit(torch.full((2, 30), level)) == 0).all()

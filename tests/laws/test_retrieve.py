@@ -126,3 +126,19 @@ def test_weights_too_small_to_count_are_exact_zeros() -> None:
     weights = weigh(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]]), Dot(), Softmax(45.0))
     assert weights[0, 1] == 0
     assert weights[0, 2] > 0
+
+
+@pytest.mark.parametrize("separation", SEPARATIONS, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("value_dim", [7, 4])
+def test_a_row_that_hides_everything_gives_zeros_and_gradients_of_zero(separation: Lagrangian, value_dim: int) -> None:
+    cues, keys, values = _draw(3, 7).requires_grad_(), _draw(11, 7, seed=1).requires_grad_(), _draw(11, value_dim, seed=2).requires_grad_()
+    shown = torch.ones(3, 11, dtype=torch.bool)
+    shown[1] = False
+    mixed = retrieve(cues, keys, values, Dot(), separation, mask=shown)
+    assert (mixed[1] == 0).all()
+    mixed.sum().backward()
+    assert values.grad.abs().sum() > 0
+    # a step function such as the maximum passes no gradient to the cues at all
+    for tensor in (cues, keys, values):
+        assert tensor.grad is None or torch.isfinite(tensor.grad).all()
+    assert cues.grad is None or (cues.grad[1] == 0).all()

@@ -100,6 +100,19 @@ def test_gradients_unrolled_truncated_and_implicit_agree_at_the_fixed_point(seed
         torch.testing.assert_close(implicit if implicit is not None else torch.zeros_like(unrolled), unrolled, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("way", ["unroll", "truncated", "implicit"])
+def test_the_last_step_may_read_instead_of_updating(way: str) -> None:
+    cue = torch.ones(3, 2, requires_grad=True)
+    halve, read = (lambda x, rows: x / 2), (lambda x: torch.cat([x, -x], -1))
+    for steps in (1, 2, 5):
+        found = settle(halve, cue, read=read, steps=steps, tolerance=0.0, keep=True, differentiate="unroll")
+        torch.testing.assert_close(found.state, torch.full((3, 4), 0.5 ** (steps - 1)) * torch.tensor([1.0, 1, -1, -1]))
+        assert found.steps.tolist() == [steps] * 3
+        assert found.trajectory.shape == (steps, 3, 2)
+    one = settle(halve, cue, read=read, steps=1, differentiate=way)  # type: ignore[arg-type]
+    torch.testing.assert_close(torch.autograd.grad(one.state[:, :2].sum(), cue)[0], torch.ones(3, 2))
+
+
 def test_a_truncated_gradient_is_that_of_the_last_step() -> None:
     keys = torch.randn(5, 3, dtype=torch.float64).requires_grad_()
     cue = torch.randn(2, 3, dtype=torch.float64)
@@ -124,6 +137,14 @@ def test_an_unstable_fixed_point_is_warned_of_in_the_backward_pass() -> None:
     found = settle(lambda x, rows: weight * x, torch.ones(2, 3), steps=3, differentiate="implicit")
     with pytest.warns(UserWarning, match="nearly unstable"):
         found.state.sum().backward()
+
+
+def test_the_linear_solver_takes_gradients_whose_squares_vanish() -> None:
+    matrix = torch.eye(6) + 0.2 * torch.rand(3, 6, 6, generator=torch.Generator().manual_seed(0))
+    target = torch.rand(3, 6, generator=torch.Generator().manual_seed(1)) * torch.tensor([[1e-30], [1.0], [1e30]])
+    solution, _ = gmres(lambda v: torch.einsum("bij,bj->bi", matrix, v), target, 64)
+    truth = torch.linalg.solve(matrix.double(), target.double())
+    torch.testing.assert_close((solution.double() / truth), torch.ones_like(truth), rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 5, 30])

@@ -42,8 +42,11 @@ def gmres(operator: Callable[[Tensor], Tensor], target: Tensor, max_krylov: int)
     """Solve operator(v) = target for every item: v and the relative residual [batch]. The operator must act item by item."""
     shape, target = target.shape, target.flatten(1)
     size = min(max_krylov, target.shape[1])
-    length = torch.linalg.vector_norm(target, dim=-1)
     tiny = torch.finfo(target.dtype).tiny
+    # squares of small gradients would vanish: each item is solved in units of its largest entry
+    unit = target.abs().amax(-1, keepdim=True).clamp_min(tiny)
+    target = target / unit
+    length = torch.linalg.vector_norm(target, dim=-1)
     basis = [target / length.clamp_min(tiny).unsqueeze(-1)]
     hessenberg = target.new_zeros(len(target), size + 1, size)
     first = target.new_zeros(len(target), size + 1, 1)
@@ -68,5 +71,5 @@ def gmres(operator: Callable[[Tensor], Tensor], target: Tensor, max_krylov: int)
         residual = torch.linalg.vector_norm((small @ solution - right).squeeze(-1), dim=-1) / length.clamp_min(tiny)
         if bool((residual <= rtol).all()):
             break
-    mixed = torch.stack(basis[: solution.shape[1]], -1) @ solution
+    mixed = (torch.stack(basis[: solution.shape[1]], -1) @ solution).squeeze(-1) * unit
     return mixed.reshape(shape), residual

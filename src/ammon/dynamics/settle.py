@@ -47,6 +47,7 @@ def settle(
     update: Update,
     cue: Tensor,
     *,
+    read: Callable[[Tensor], Tensor] | None = None,
     steps: int,
     tolerance: float | None = None,
     clamp: Tensor | None = None,
@@ -56,6 +57,7 @@ def settle(
 ) -> Recall:
     """Apply `update` to the cue at most `steps` times, item by item until it stops.
 
+    read: the last step reads by this function instead of updating, all items alike; the trajectory is then that of the steps before.
     generator: taken so that one `Settling` travels whole; it is the update that draws from it.
     differentiate: "unroll" passes gradients through every step; "truncated" through the last one only (the others are made
     without a graph); "implicit" through the fixed point itself, at the cost of one linear solve in the backward pass and no
@@ -76,32 +78,39 @@ def settle(
         new = update(state, rows)
         return new if clamp is None else torch.where(clamp[rows], cue[rows], new)
 
-    if differentiate == "unroll":
-        return _iterate(clamped, cue, steps, tolerance, keep)[0]
-    if differentiate not in ("truncated", "implicit"):
+    if differentiate not in ("unroll", "truncated", "implicit"):
         raise ValueError(f'settle: differentiate must be "unroll", "truncated" or "implicit", got {differentiate!r}.')
+    if read is None:
+        return _settle(clamped, cue, steps, tolerance, keep, differentiate)
+    found = _settle(clamped, cue, steps - 1, tolerance, keep, differentiate)
+    return replace(found, state=read(found.state), steps=found.steps + 1)
+
+
+def default_tolerance(dtype: torch.dtype) -> float:
+    """The change of an entry that counts as none: eps^(3/4), far above rounding and far below any difference that matters."""
+    return float(torch.finfo(dtype).eps ** 0.75)
+
+
+def _settle(update: Update, cue: Tensor, steps: int, tolerance: float, keep: bool, differentiate: Differentiate) -> Recall:
+    if differentiate == "unroll" or not steps:
+        return _iterate(update, cue, steps, tolerance, keep)[0]
     with torch.no_grad():
-        found, last = _iterate(clamped, cue, steps, tolerance, keep)
+        found, last = _iterate(update, cue, steps, tolerance, keep)
     everyone = torch.arange(len(cue), device=cue.device)
     if differentiate == "truncated":
-        return replace(found, state=clamped(last, everyone))
+        return replace(found, state=update(last, everyone))
     if torch.is_grad_enabled() and not bool(found.converged.all()):
         lost = int((~found.converged).sum())
         warnings.warn(
             f"settle: {lost} of {len(cue)} items did not converge in {steps} steps; their implicit gradient is wrong.", stacklevel=2
         )
-    return replace(found, state=implicit(lambda x: clamped(x, everyone), found.state))
+    return replace(found, state=implicit(lambda x: update(x, everyone), found.state))
 
 
 def unsettled(cue: Tensor) -> Recall:
     """The record of a cue that was not updated at all."""
     no = torch.zeros(len(cue), dtype=torch.bool, device=cue.device)
     return Recall(cue, torch.zeros(len(cue), dtype=torch.int64, device=cue.device), no, no)
-
-
-def default_tolerance(dtype: torch.dtype) -> float:
-    """The change of an entry that counts as none: eps^(3/4), far above rounding and far below any difference that matters."""
-    return float(torch.finfo(dtype).eps ** 0.75)
 
 
 def _iterate(update: Update, cue: Tensor, steps: int, tolerance: float, keep: bool) -> tuple[Recall, Tensor]:

@@ -26,6 +26,10 @@ class AssociativeEnergy(Energy):
             raise TypeError(
                 f"AssociativeEnergy: with {type(similarity).__name__} the activation must be Identity, not {type(activation).__name__}."
             )
+        if similarity.potential == "inside" and not separation.normalised:
+            raise TypeError(f"AssociativeEnergy: among distances the weights must sum to 1, those of {type(separation).__name__} do not.")
+        if similarity.potential == "dual" and separation.compact:
+            raise TypeError(f"AssociativeEnergy: {type(separation).__name__} normalises its weights, so among products recall is no gradient step.")
         self.similarity, self.separation, self.activation = similarity, separation, activation
 
     def forward(self, *activations: Tensor) -> Energies:

@@ -135,11 +135,7 @@ def corrupt(pixels: Rows, corruptions: tuple[Corruption, ...], seed: int) -> Row
 
 def alike(pixels: Rows, cues: Rows, preparation: Preparation) -> tuple[Rows, Rows]:
     """Both as the memory takes them; a pixel of a cue means the same as a pixel of an image."""
-    if preparation == "bipolar":
-        # the threshold is the middle of the range of all rows given: it must be that of the images alone
-        cues = cues.clamp(pixels.amin(), pixels.amax())
-    together = prepare(torch.cat([pixels, cues]), preparation)
-    return together[: len(pixels)], together[len(pixels) :]
+    return prepare(pixels, preparation), prepare(cues, preparation, like=pixels)
 
 
 def _has_energy(memory: Memory, state: Rows) -> bool:

@@ -4,21 +4,20 @@ Modern Hopfield networks, sparse ones, log-sum-ReLU, MINERVA 2, universal Hopfie
 and a separation are this class with other parts. Cues [batch, dim].
 """
 
-from dataclasses import replace
 from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from ammon.dynamics.settle import Recall, Settling, settle, unsettled
+from ammon.dynamics.settle import Recall, Settling, settle
 from ammon.energies.associative import AssociativeEnergy
 from ammon.memories.bank import Bank
 from ammon.memories.base import Memory
 from ammon.memories.checks import check_cue, check_pair
-from ammon.parts.lagrangians import Identity, Lagrangian
+from ammon.parts.lagrangians import Identity, Lagrangian, Sign
 from ammon.parts.retrieve import retrieve, weigh
 from ammon.parts.similarity import Similarity
-from ammon.shapes import Energies, Rows, States, Weights, check_count
+from ammon.shapes import Energies, Rows, States, Weights, check_bipolar, check_count
 
 
 class AssociativeMemory(Memory):
@@ -26,6 +25,7 @@ class AssociativeMemory(Memory):
 
     With values it settles among the keys and reads the values in its last step, so with the keys as values it gives the same.
     With distances and no pattern within reach (log-sum-ReLU) the state stays where it is, and a value reads as 0.
+    With sign units patterns, values and cues hold only -1 and +1.
     steps: updates per recall at most, unless the call says otherwise.
     """
 
@@ -42,18 +42,18 @@ class AssociativeMemory(Memory):
 
     def write(self, patterns: Rows, values: Rows | None = None) -> None:
         check_pair(self, patterns, values, self.values.dim if len(self.values) else None)
-        self.keys.append(patterns)
+        self._check_signs("write", "pattern", patterns)
         if values is not None:
+            self._check_signs("write", "value", values)
             self.values.append(values)
+        self.keys.append(patterns)
 
     def recall(self, cue: States, **settling: Unpack[Settling]) -> Recall:
         check_cue(self, "recall", cue, self.keys.rows)
+        self._check_signs("recall", "cue", cue)
         settling = {"steps": self.steps, **settling}
-        if not len(self.values):
-            return settle(lambda state, rows: self._step(state), cue, **settling)
-        among_keys: Settling = {**settling, "steps": settling["steps"] - 1}
-        found = settle(lambda state, rows: self._step(state), cue, **among_keys) if among_keys["steps"] else unsettled(cue)
-        return replace(found, state=self._mix(found.state, self.values.rows), steps=found.steps + 1)
+        read = (lambda state: self._mix(state, self.values.rows)) if len(self.values) else None
+        return settle(lambda state, rows: self._step(state), cue, read=read, **settling)
 
     def energy(self, state: States) -> Energies:
         check_cue(self, "energy", state, self.keys.rows)
@@ -72,6 +72,13 @@ class AssociativeMemory(Memory):
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, patterns={len(self)}, steps={self.steps}"
+
+    def _check_signs(self, method: str, what: str, rows: Tensor) -> None:
+        if isinstance(self.activation, Sign):
+            check_bipolar(f"AssociativeMemory.{method}", what, rows)
 
     def _step(self, state: Tensor) -> Tensor:
         # among distances, nothing within reach pulls nowhere

@@ -86,6 +86,9 @@ class BinaryMemory(Memory):
     def __len__(self) -> int:
         return len(self.keys)
 
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, patterns={len(self)}, update={self.update}, steps={self.steps}"
+
     def _flips(self) -> PatternFlips:
         """The patterns unit by unit, made anew only when they have changed."""
         rows = self.keys.rows

@@ -20,12 +20,14 @@ class Lagrangian(nn.Module):
     null: the score that gets weight 0, written where a mask hides a pattern.
     scale_free: the activation ignores a positive factor of its input, so weights are needed only up to one.
     compact: patterns out of reach get no weight at all, so it may happen that none has any.
+    normalised: the weights of a row sum to 1 (or, if compact, are all 0), as recall by distances needs for its energy.
     """
 
     convex: bool = True
     null: float = 0.0
     scale_free: bool = False
     compact: bool = False
+    normalised: bool = False
 
     def value(self, x: Units) -> Lead:
         """L(x), summed or pooled over the last axis."""
@@ -67,6 +69,11 @@ class Lagrangian(nn.Module):
         """A number with the sign of L(plus) - L(minus), right also where the values themselves overflow."""
         return self.value(plus) - self.value(minus)
 
+    def extra_repr(self) -> str:
+        """The arguments of the constructor, as `print(memory)` shows them."""
+        names = ("n", "unit", "alpha", "beta", "gamma", "eps")
+        return ", ".join(f"{name}={float(getattr(self, name)):g}" for name in names if hasattr(self, name))
+
     def forward(self, x: Units) -> Units:
         """The activation, so that a Lagrangian serves as a layer."""
         return self.activation(x)
@@ -76,6 +83,12 @@ def gain(where: str, name: str, value: float, learnable: bool) -> nn.Parameter |
     """A positive factor such as β: a number, or a parameter if it is to be learned."""
     check_positive(where, name, value)
     return nn.Parameter(torch.tensor(float(value))) if learnable else float(value)
+
+
+def _outside(size: Tensor, limit: Tensor | float) -> Tensor:
+    """0 up to the limit, with room for rounding, and infinite beyond: the dual of a bounded activation."""
+    allowed = limit * (1 + torch.finfo(size.dtype).eps ** 0.75)
+    return torch.where(size <= allowed, torch.zeros_like(size), torch.full_like(size, torch.inf))
 
 
 class Identity(Lagrangian):
@@ -98,7 +111,7 @@ class Identity(Lagrangian):
 
 
 class Sign(Lagrangian):
-    """L = Σ|x|; activation sign(x) with sign(0) = +1; the dual is 0 on ±1."""
+    """L = Σ|x|; activation sign(x) with sign(0) = +1; the dual is 0 on [-1, 1] and infinite beyond."""
 
     scale_free = True
 
@@ -110,7 +123,7 @@ class Sign(Lagrangian):
         return torch.where(x >= 0, torch.ones_like(x), -torch.ones_like(x))
 
     def dual(self, g: Units) -> Lead:
-        return torch.zeros_like(g[..., 0])
+        return _outside(g.abs().amax(-1), 1.0)
 
 
 class Sigmoid(Lagrangian):
@@ -180,7 +193,10 @@ class LayerNorm(Lagrangian):
 
 
 class Sphere(Lagrangian):
-    """L = γ sqrt(|x|² + ε); activation γ x/sqrt(|x|² + ε), on or inside the sphere of radius γ; at ε = 0 and x = 0 it is 0."""
+    """L = γ sqrt(|x|² + ε); activation γ x/sqrt(|x|² + ε), on or inside the sphere of radius γ; at ε = 0 and x = 0 it is 0.
+
+    The dual is infinite outside the sphere, where no activation can be.
+    """
 
     def __init__(self, gamma: float = 1.0, eps: float = 0.0, learnable: bool = False) -> None:
         super().__init__()
@@ -196,7 +212,9 @@ class Sphere(Lagrangian):
         return self.gamma * x / self._length(x).clamp_min(torch.finfo(x.dtype).tiny)
 
     def dual(self, g: Units) -> Lead:
-        return -torch.sqrt(self.eps * (self.gamma**2 - g.square().sum(-1)).clamp_min(0))
+        length: Tensor = torch.linalg.vector_norm(g, dim=-1)
+        inside = torch.sqrt(self.eps * (self.gamma**2 - length.square()).clamp_min(0))
+        return _outside(length, self.gamma) - inside
 
     def _length(self, x: Tensor) -> Tensor:
         length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)

@@ -6,9 +6,10 @@ All give float rows [pattern, dim].
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from ammon.shapes import Rows
+from ammon.shapes import Rows, check_count
 
 Preparation = Literal["raw", "bipolar", "unit"]
 
@@ -27,6 +28,8 @@ def random_patterns(
     Correlated patterns are copies of one prototype in which each entry is drawn anew with probability 1 - sqrt(correlation)
     (the standard ensemble of hierarchical patterns with one level).
     """
+    check_count("random_patterns", "num_patterns", num_patterns)
+    check_count("random_patterns", "dim", dim)
     if not -1 < bias < 1 or not 0 <= correlation < 1:
         raise ValueError(f"random_patterns: bias must be in (-1, 1), correlation in [0, 1), got {bias} and {correlation}.")
 
@@ -41,9 +44,13 @@ def random_patterns(
     return torch.where(kept, draw(1), patterns)
 
 
-def bipolar(rows: Rows) -> Rows:
-    """-1 and +1: above the middle of the range that all the rows span, or not. What is ±1 already stays as it is."""
-    middle = (rows.amax() + rows.amin()) / 2
+def bipolar(rows: Rows, like: Float[Tensor, "other dim"] | None = None) -> Rows:
+    """-1 and +1: above the middle of the range that all the rows span, or not. What is ±1 already stays as it is.
+
+    like: other rows whose range decides: give the patterns for a cue, so that an entry means the same in both.
+    """
+    range_of = rows if like is None else like
+    middle = (range_of.amax() + range_of.amin()) / 2
     return torch.where(rows > middle, torch.ones_like(rows), -torch.ones_like(rows))
 
 
@@ -56,8 +63,10 @@ def unit(rows: Rows) -> Rows:
     return torch.where(flat, torch.zeros_like(rows), centred / length.clamp_min(torch.finfo(rows.dtype).tiny))
 
 
-def prepare(rows: Rows, preparation: Preparation) -> Rows:
-    """Rows as a memory takes them: "raw" as they are, "bipolar" ±1, "unit" centred and of length 1."""
+def prepare(rows: Rows, preparation: Preparation, like: Float[Tensor, "other dim"] | None = None) -> Rows:
+    """Rows as a memory takes them: "raw" as they are, "bipolar" ±1 (in the range of `like`, if given), "unit" centred and of length 1."""
     if preparation == "bipolar":
-        return bipolar(rows)
+        return bipolar(rows, like)
+    if preparation not in ("unit", "raw"):
+        raise ValueError(f'prepare: the preparation must be "raw", "bipolar" or "unit", got {preparation!r}.')
     return unit(rows) if preparation == "unit" else rows

@@ -176,6 +176,7 @@ class Softmax(Lagrangian):
     """L = logsumexp(βx)/β; activation softmax(βx): modern Hopfield networks and attention (Ramsauer et al. 2021)."""
 
     null = -math.inf
+    normalised = True
 
     def __init__(self, beta: float = 1.0, learnable: bool = False) -> None:
         super().__init__()
@@ -219,6 +220,7 @@ class Maximum(Lagrangian):
     """L = max(x); activation 1 at the largest entry (the first of equals), 0 elsewhere: nearest neighbour, softmax at β = ∞."""
 
     null = -math.inf
+    normalised = True
 
     def value(self, x: Units) -> Lead:
         return x.amax(-1)
@@ -238,6 +240,7 @@ class Entmax(Lagrangian):
     """
 
     null = -math.inf
+    normalised = True
 
     def __init__(self, alpha: float = 1.5, beta: float = 1.0, learnable: bool = False) -> None:
         super().__init__()
@@ -291,6 +294,7 @@ class LogSumRelu(Lagrangian):
 
     convex = False
     compact = True
+    normalised = True
     null = -math.inf
 
     def __init__(self, beta: float = 1.0, eps: float = 1e-6, learnable: bool = False) -> None:
