@@ -1,5 +1,6 @@
 """Shapes and types of the inner floors are checked while the tests run; at the public edge the library's own errors must come."""
 
+import torch
 from jaxtyping import install_import_hook
 
 PARTS = [
@@ -7,4 +8,6 @@ PARTS = [
     for name in ("attend", "binding", "corruption", "features", "kernels", "lagrangians", "retrieve", "separations", "similarity")
 ]
 INNER = [*PARTS, "ammon.energies", "ammon.dynamics.sweep", "ammon.dynamics.implicit", "ammon.learning"]
+# the tests run in two processes on two cores: more threads would only wait for each other
+torch.set_num_threads(1)
 install_import_hook(INNER, "typecheck.check")

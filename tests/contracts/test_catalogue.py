@@ -182,3 +182,38 @@ def test_the_defaults_recall_the_data_that_the_entry_names(name: str) -> None:
     assert nearest.argmax(-1).tolist() == list(range(8))
     if name not in ("kohonen", "minerva2"):
         torch.testing.assert_close(state, patterns, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_written_after_a_recall_counts_in_the_next(name: str) -> None:
+    entry = am.CATALOG[name]
+    rows, cue = _rows(entry, 6), _rows(entry, 4, seed=1)
+    memory, whole = entry.make(DIM), entry.make(DIM)
+    memory.write(rows[:3])
+    memory.recall(cue)
+    memory.write(rows[3:])
+    whole.write(rows)
+    torch.testing.assert_close(memory.recall(cue).state, whole.recall(cue).state)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_stored_carries_no_graph(name: str) -> None:
+    entry = am.CATALOG[name]
+    rows = _rows(entry, 3).requires_grad_()
+    memory = entry.make(DIM)
+    memory.write(rows, rows[:, :4])
+    assert not memory.recall(rows.detach(), steps=1).state.requires_grad
+    assert all(not tensor.requires_grad for tensor in memory.state_dict(keep_vars=True).values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_graph_through_recall_survives_a_later_write(name: str) -> None:
+    entry = am.CATALOG[name]
+    memory, cue = entry.make(DIM), _rows(entry, 2, seed=1).requires_grad_()
+    for row in _rows(entry, 3).split(1):
+        memory.write(row)
+    state = memory.recall(cue, steps=1).state
+    memory.write(_rows(entry, 1, seed=2))
+    if state.requires_grad:
+        state.sum().backward()
+        assert torch.isfinite(cue.grad).all()

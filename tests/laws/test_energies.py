@@ -103,6 +103,7 @@ BINARY = {
     "dense2": lambda d: am.dense(d, n=2),
     "dense3": lambda d: am.dense(d, n=3),
     "dense4": lambda d: am.dense(d, n=4),
+    "dense20": lambda d: am.dense(d, n=20),
     "dense30": lambda d: am.dense(d, n=30),
     "rectified2": lambda d: am.rectified_dense(d, n=2),
     "rectified5": lambda d: am.rectified_dense(d, n=5),

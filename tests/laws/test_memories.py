@@ -110,6 +110,10 @@ def test_a_correlation_matrix_learns_one_by_one_as_all_at_once(forgetting: float
         single.write(keys[row : row + 1], values[row : row + 1])
     torch.testing.assert_close(whole.matrix, plain)
     torch.testing.assert_close(single.matrix, plain)
+    pieces = am.kohonen(6, rate=0.7, forgetting=forgetting)
+    for rows in (slice(0, 4), slice(4, 9)):
+        pieces.write(keys[rows], values[rows])
+    torch.testing.assert_close(pieces.matrix, plain)
     torch.testing.assert_close(whole.recall(keys).state, keys @ plain.mT)
     assert len(whole) == 9
 

@@ -16,6 +16,8 @@ from ammon.shapes import Index, States
 # units asked together: many when a row is short, few when a wrong guess is dear; fewer still where their guesses would not fit in memory
 BLOCKS = (64, 256)
 LARGEST = 2**24
+# items taken together: enough to fill the matrix products
+GROUP = 256
 # numbers carried under one set of guesses, so that they stay in the processor's cache
 ROOM = 2**18
 
@@ -47,12 +49,19 @@ def sweep(fields: Fields, state: States, order: Index | None = None, free: Bool[
         fields, spins, free = fields.arrange(order), state[:, order], free if free is None else free[:, order]
     else:
         spins = state.clone()
+    for part in range(0, len(spins), GROUP):
+        some = slice(part, part + GROUP)
+        _sweep_group(fields, spins[some], None if free is None else free[some])
+    return spins if order is None else spins[:, order.argsort()]
+
+
+def _sweep_group(fields: Fields, spins: Tensor, free: Tensor | None) -> None:
+    """Update all units of a few items in place."""
     carried = fields.begin(spins)
     block = min(max(8 * ROOM // max(1, carried.numel()), BLOCKS[0]), BLOCKS[1])
     block = min(block, max(1, LARGEST // max(1, carried.shape[1])))
     for start in range(0, spins.shape[1], block):
         _sweep_block(fields, carried, spins, slice(start, min(start + block, spins.shape[1])), free)
-    return spins if order is None else spins[:, order.argsort()]
 
 
 def _sweep_block(fields: Fields, carried: Tensor, state: Tensor, units: slice, free: Tensor | None) -> None:
