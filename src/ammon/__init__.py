@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ammon.catalog import CATALOG as CATALOG
     from ammon.catalog import amari as amari
+    from ammon.catalog import bcpnn as bcpnn
+    from ammon.catalog import delta as delta
     from ammon.catalog import dense as dense
     from ammon.catalog import diffusion as diffusion
     from ammon.catalog import exponential as exponential
@@ -20,10 +22,14 @@ if TYPE_CHECKING:
     from ammon.catalog import log_sum_relu as log_sum_relu
     from ammon.catalog import minerva2 as minerva2
     from ammon.catalog import modern_hopfield as modern_hopfield
+    from ammon.catalog import perceptron as perceptron
+    from ammon.catalog import pseudo_inverse as pseudo_inverse
     from ammon.catalog import rectified_dense as rectified_dense
     from ammon.catalog import sparse_hopfield as sparse_hopfield
+    from ammon.catalog import storkey as storkey
     from ammon.catalog import synchronous_hopfield as synchronous_hopfield
     from ammon.catalog import universal as universal
+    from ammon.catalog import willshaw as willshaw
     from ammon.dynamics.settle import Recall as Recall
     from ammon.dynamics.settle import settle as settle
     from ammon.memories.associative import AssociativeMemory as AssociativeMemory
@@ -50,8 +56,8 @@ if TYPE_CHECKING:
 # torch takes a second to import, so nothing is imported before it is used (PEP 562)
 _HOMES = {
     "ammon.catalog": (
-        "CATALOG amari dense diffusion exponential hopfield kohonen large_dim_dense log_sum_relu minerva2 modern_hopfield "
-        "rectified_dense sparse_hopfield synchronous_hopfield universal"
+        "CATALOG amari bcpnn delta dense diffusion exponential hopfield kohonen large_dim_dense log_sum_relu minerva2 modern_hopfield "
+        "perceptron pseudo_inverse rectified_dense sparse_hopfield storkey synchronous_hopfield universal willshaw"
     ),
     "ammon.dynamics.settle": "Recall settle",
     "ammon.memories.associative": "AssociativeMemory",

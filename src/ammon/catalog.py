@@ -3,16 +3,20 @@
 Each constructor has defaults with which the memory recalls the data that its entry names.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from ammon.learning.bayes import Bcpnn, Willshaw
+from ammon.learning.field import Delta, Perceptron, Storkey
 from ammon.learning.hebb import Hebb
+from ammon.learning.pseudo_inverse import RecursivePseudoInverse
 from ammon.memories.associative import AssociativeMemory
 from ammon.memories.base import Memory
 from ammon.memories.binary import BinaryMemory
 from ammon.memories.pairwise import PairwiseMemory
-from ammon.parts.lagrangians import Identity, Lagrangian, Sign
+from ammon.parts.lagrangians import Identity, Lagrangian, Sign, Winners
 from ammon.parts.patterns import Preparation
 from ammon.parts.separations import Entmax, LogSumRelu, Power, RectifiedPower, Softmax
 from ammon.parts.similarity import Dot, Euclidean, Manhattan, NormalisedDot, Relevant, Similarity
@@ -44,6 +48,11 @@ def amari(dim: int, rate: float = 1.0, forgetting: float = 0.0) -> PairwiseMemor
     return PairwiseMemory(dim, Hebb(rate, forgetting), Sign(), steps=20)
 
 
+def delta(dim: int, rate: float = 1.0, epochs: int = 100) -> PairwiseMemory:
+    """Linear network learned by the delta rule (Widrow & Hoff 1960): independent keys are read exactly; `memory.fit` says how well."""
+    return PairwiseMemory(dim, Delta(rate, epochs), Identity())
+
+
 def hopfield(dim: int, steps: int = 50) -> BinaryMemory:
     """Hopfield network of ±1 units, updated one by one (Hopfield 1982): about 0.138 D random patterns."""
     return BinaryMemory(dim, Identity(), "asynchronous", steps)
@@ -52,6 +61,31 @@ def hopfield(dim: int, steps: int = 50) -> BinaryMemory:
 def synchronous_hopfield(dim: int, steps: int = 50) -> BinaryMemory:
     """Hopfield network, all units at once (Little 1974): a 2-cycle may come, and `Recall.cycled` tells."""
     return BinaryMemory(dim, Identity(), "synchronous", steps)
+
+
+def storkey(dim: int, steps: int = 50) -> PairwiseMemory:
+    """Hopfield network with Storkey's rule, units one by one (Storkey & Valabregue 1999): about D/sqrt(2 ln D) random patterns."""
+    return PairwiseMemory(dim, Storkey(), Sign(), steps, "asynchronous")
+
+
+def pseudo_inverse(dim: int, steps: int = 50) -> PairwiseMemory:
+    """Hopfield network with the projection rule, one pattern at a time (Personnaz et al. 1985): D - 1 independent patterns."""
+    return PairwiseMemory(dim, RecursivePseudoInverse(), Sign(), steps, "asynchronous")
+
+
+def perceptron(dim: int, margin: float = 1.0, epochs: int = 100, steps: int = 50) -> PairwiseMemory:
+    """Network of perceptrons with margin (Gardner 1988; Diederich & Opper 1987, rule I, at margin 1); asymmetric, so without an energy."""
+    return PairwiseMemory(dim, Perceptron(margin, epochs), Sign(), steps, "asynchronous")
+
+
+def willshaw(dim: int, active: int | None = None, steps: int = 10) -> PairwiseMemory:
+    """Clipped Hebbian weights for patterns of 0 and 1 (Willshaw et al. 1969); `active` units win, log2(D) by default."""
+    return PairwiseMemory(dim, Willshaw(), Winners(active or max(1, round(math.log2(dim)))), steps)
+
+
+def bcpnn(dim: int, active: int | None = None, groups: int = 1, steps: int = 10) -> PairwiseMemory:
+    """Bayesian confidence propagation for patterns of 0 and 1 (Lansner & Ekeberg 1989); `active` units win in each of `groups` groups."""
+    return PairwiseMemory(dim, Bcpnn(), Winners(active or max(1, round(math.log2(dim // groups))), groups), steps)
 
 
 def dense(dim: int, n: int = 3, steps: int = 50) -> BinaryMemory:
@@ -133,10 +167,20 @@ def universal(
 CATALOG: dict[str, Entry] = {
     "kohonen": Entry(kohonen, "I", "W = Σξξᵀ", "dot", "identity", "identity", "Kohonen 1972", "unit", "hetero", "2 D²"),
     "amari": Entry(amari, "I", "W = Σξξᵀ", "dot", "identity", "sign", "Amari 1972", "bipolar", "hetero", "2 D²"),
+    "delta": Entry(delta, "I", "W, delta rule", "dot", "identity", "identity", "Widrow & Hoff 1960", "unit", "hetero", "2 D²"),
     "hopfield": Entry(hopfield, "Ξ", "Ξ", "dot", "identity", "sign, one by one", "Hopfield 1982", "bipolar", "auto", "4 N D"),
     "synchronous_hopfield": Entry(
         synchronous_hopfield, "Ξ", "Ξ", "dot", "identity", "sign, at once", "Little 1974", "bipolar", "auto", "4 N D"
     ),
+    "storkey": Entry(
+        storkey, "I", "W, Storkey", "dot", "identity", "sign, one by one", "Storkey & Valabregue 1999", "bipolar", "auto", "2 D²"
+    ),
+    "pseudo_inverse": Entry(
+        pseudo_inverse, "I", "W = X⁺X", "dot", "identity", "sign, one by one", "Personnaz et al. 1985", "bipolar", "auto", "2 D²"
+    ),
+    "perceptron": Entry(perceptron, "I", "W, learned", "dot", "identity", "sign, one by one", "Gardner 1988", "bipolar", "auto", "2 D²"),
+    "willshaw": Entry(willshaw, "I", "W = max ξξᵀ", "dot", "identity", "k winners", "Willshaw et al. 1969", "sparse", "auto", "2 D²"),
+    "bcpnn": Entry(bcpnn, "I", "W, log odds", "dot", "identity", "k winners", "Lansner & Ekeberg 1989", "sparse", "auto", "2 D²"),
     "dense": Entry(dense, "Ξ", "Ξ", "dot", "xⁿ⁻¹", "sign, one by one", "Krotov & Hopfield 2016", "bipolar", "auto", "4 N D"),
     "rectified_dense": Entry(
         rectified_dense, "Ξ", "Ξ", "dot", "relu(x)ⁿ⁻¹", "sign, one by one", "Krotov & Hopfield 2016", "bipolar", "auto", "4 N D"

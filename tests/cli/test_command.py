@@ -164,6 +164,7 @@ def test_without_an_energy_no_old_picture_of_one_stays(typed: Typed) -> None:
         (["recall", "--seed", "-1"], "--seed"),
         (["recall", "--seed", str(2**63)], "--seed"),
         (["recall", "--memory", "hopfeld"], "did you mean hopfield?"),
+        (["recall", "--memory", "willshaw"], "takes sparse data and recalls no images"),
         (["recall", "--memory", "#"], "no memory is called '#'"),
         (["recall", "--corrupt", "mask"], "got 'mask'"),
         (["recall", "--corrupt", "mask:half"], "got 'mask:half'"),

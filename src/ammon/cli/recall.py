@@ -74,6 +74,10 @@ def _known(name: str) -> str:
     names = _all()
     if name in names:
         return name
+    from ammon.catalog import CATALOG
+
+    if name in CATALOG:
+        raise Refusal(f"--memory: {name} takes {CATALOG[name].data} data and recalls no images; choose from {', '.join(names)}.")
     near = get_close_matches(name, names, n=1, cutoff=0)[0]
     raise Refusal(f"--memory: no memory is called {name!r}; did you mean {near}? `ammon list` names all.")
 

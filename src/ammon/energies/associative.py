@@ -29,7 +29,7 @@ class AssociativeEnergy(Energy):
         if similarity.potential == "inside" and not separation.normalised:
             raise TypeError(f"AssociativeEnergy: among distances the weights must sum to 1, those of {type(separation).__name__} do not.")
         if similarity.potential == "dual" and separation.compact:
-            raise TypeError(f"AssociativeEnergy: {type(separation).__name__} normalises its weights, so among products recall is no gradient step.")
+            raise TypeError(f"AssociativeEnergy: among products the weights of {type(separation).__name__}, which sum to 1, are no gradient step.")
         self.similarity, self.separation, self.activation = similarity, separation, activation
 
     def forward(self, *activations: Tensor) -> Energies:

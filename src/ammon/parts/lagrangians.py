@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ammon.shapes import Lead, Units, check_positive
+from ammon.shapes import Lead, Units, check_count, check_positive
 
 
 class Lagrangian(nn.Module):
@@ -220,3 +220,28 @@ class Sphere(Lagrangian):
         length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         # hypot: the square of a long vector would overflow where its length does not
         return length if self.eps == 0 else torch.hypot(length, torch.full_like(length, self.eps**0.5))
+
+
+class Winners(Lagrangian):
+    """L = sum of the k largest inputs of each of `groups` equal groups; its gradient is 1 on them. Of equal inputs the first win."""
+
+    scale_free = True
+
+    def __init__(self, k: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        check_count("Winners", "k", k)
+        check_count("Winners", "groups", groups)
+        self.k, self.groups = k, groups
+
+    def value(self, x: Units) -> Lead:
+        return (self.activation(x) * x).sum(-1)
+
+    def activation(self, x: Units) -> Units:
+        if x.shape[-1] % self.groups or x.shape[-1] // self.groups < self.k:
+            raise ValueError(f"Winners: {x.shape[-1]} units do not make {self.groups} equal groups of at least k = {self.k} units.")
+        apart = x.reshape(*x.shape[:-1], self.groups, x.shape[-1] // self.groups)
+        first = apart.argsort(dim=-1, descending=True, stable=True)[..., : self.k]
+        return torch.zeros_like(apart).scatter(-1, first, 1.0).flatten(-2)
+
+    def dual(self, g: Units) -> Lead:
+        return torch.zeros_like(g[..., 0])

@@ -3,6 +3,7 @@
 All give float rows [pattern, dim].
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ammon.shapes import Rows, check_count
 
-Preparation = Literal["raw", "bipolar", "unit"]
+Preparation = Literal["raw", "bipolar", "unit", "sparse"]
 
 
 def random_patterns(
@@ -63,10 +64,21 @@ def unit(rows: Rows) -> Rows:
     return torch.where(flat, torch.zeros_like(rows), centred / length.clamp_min(torch.finfo(rows.dtype).tiny))
 
 
+def sparse(rows: Rows) -> Rows:
+    """1 at the log2(dim) largest entries of each row (of equal ones the first), 0 elsewhere: as few as Willshaw networks like."""
+    active = max(1, round(math.log2(rows.shape[-1])))
+    first = rows.argsort(dim=-1, descending=True, stable=True)[..., :active]
+    return torch.zeros_like(rows).scatter(-1, first, 1.0)
+
+
 def prepare(rows: Rows, preparation: Preparation, like: Float[Tensor, "other dim"] | None = None) -> Rows:
-    """Rows as a memory takes them: "raw" as they are, "bipolar" ±1 (in the range of `like`, if given), "unit" centred and of length 1."""
+    """Rows as a memory takes them: "raw" as they are, "bipolar" ±1 (in the range of `like`, if given), "unit" centred and of length 1,
+    "sparse" 1 at the few largest entries and 0 elsewhere.
+    """
     if preparation == "bipolar":
         return bipolar(rows, like)
+    if preparation == "sparse":
+        return sparse(rows)
     if preparation not in ("unit", "raw"):
-        raise ValueError(f'prepare: the preparation must be "raw", "bipolar" or "unit", got {preparation!r}.')
+        raise ValueError(f'prepare: the preparation must be "raw", "bipolar", "unit" or "sparse", got {preparation!r}.')
     return unit(rows) if preparation == "unit" else rows
