@@ -16,15 +16,23 @@ if TYPE_CHECKING:
     from ammon.catalog import dense as dense
     from ammon.catalog import diffusion as diffusion
     from ammon.catalog import exponential as exponential
+    from ammon.catalog import exponential_sequence as exponential_sequence
+    from ammon.catalog import holographic as holographic
     from ammon.catalog import hopfield as hopfield
+    from ammon.catalog import kernel_logistic as kernel_logistic
+    from ammon.catalog import kernel_ridge as kernel_ridge
     from ammon.catalog import kohonen as kohonen
     from ammon.catalog import large_dim_dense as large_dim_dense
     from ammon.catalog import log_sum_relu as log_sum_relu
     from ammon.catalog import minerva2 as minerva2
+    from ammon.catalog import mixed_sequence as mixed_sequence
     from ammon.catalog import modern_hopfield as modern_hopfield
     from ammon.catalog import perceptron as perceptron
     from ammon.catalog import pseudo_inverse as pseudo_inverse
+    from ammon.catalog import random_features as random_features
     from ammon.catalog import rectified_dense as rectified_dense
+    from ammon.catalog import sequence as sequence
+    from ammon.catalog import sparse_distributed as sparse_distributed
     from ammon.catalog import sparse_hopfield as sparse_hopfield
     from ammon.catalog import storkey as storkey
     from ammon.catalog import synchronous_hopfield as synchronous_hopfield
@@ -56,8 +64,10 @@ if TYPE_CHECKING:
 # torch takes a second to import, so nothing is imported before it is used (PEP 562)
 _HOMES = {
     "ammon.catalog": (
-        "CATALOG amari bcpnn delta dense diffusion exponential hopfield kohonen large_dim_dense log_sum_relu minerva2 modern_hopfield "
-        "perceptron pseudo_inverse rectified_dense sparse_hopfield storkey synchronous_hopfield universal willshaw"
+        "CATALOG amari bcpnn delta dense diffusion exponential exponential_sequence holographic hopfield "
+        "kernel_logistic kernel_ridge kohonen large_dim_dense log_sum_relu minerva2 mixed_sequence modern_hopfield "
+        "perceptron pseudo_inverse random_features rectified_dense sequence sparse_distributed sparse_hopfield storkey "
+        "synchronous_hopfield universal willshaw"
     ),
     "ammon.dynamics.settle": "Recall settle",
     "ammon.memories.associative": "AssociativeMemory",

@@ -11,11 +11,20 @@ from typing import Literal
 from ammon.learning.bayes import Bcpnn, Willshaw
 from ammon.learning.field import Delta, Perceptron, Storkey
 from ammon.learning.hebb import Hebb
+from ammon.learning.kernel_logistic import Logistic
+from ammon.learning.kernel_ridge import Ridge
 from ammon.learning.pseudo_inverse import RecursivePseudoInverse
 from ammon.memories.associative import AssociativeMemory
 from ammon.memories.base import Memory
-from ammon.memories.binary import BinaryMemory
+from ammon.memories.binary import BinaryMemory, Order
+from ammon.memories.feature import FeatureMemory
+from ammon.memories.holographic import HolographicMemory
+from ammon.memories.kernel import KernelMemory
 from ammon.memories.pairwise import PairwiseMemory
+from ammon.memories.sequence import End, Mixed, SequenceMemory
+from ammon.memories.sparse_distributed import SparseDistributedMemory, radius_of
+from ammon.parts.features import SinCos
+from ammon.parts.kernels import GaussianKernel
 from ammon.parts.lagrangians import Identity, Lagrangian, Sign, Winners
 from ammon.parts.patterns import Preparation
 from ammon.parts.separations import Entmax, LogSumRelu, Power, RectifiedPower, Softmax
@@ -164,6 +173,48 @@ def universal(
     return AssociativeMemory(dim, similarity or Manhattan(), separation or Softmax(4.0), activation, steps)
 
 
+def kernel_logistic(dim: int, gamma: float = 0.1, penalty: float = 0.01, update: Order = "synchronous", steps: int = 30) -> KernelMemory:
+    """Kernel logistic regression Hopfield network (Tamamori 2025), all units fitted together; `memory.fit` certifies the answer."""
+    return KernelMemory(dim, GaussianKernel(gamma), Logistic(penalty), update, steps)
+
+
+def kernel_ridge(dim: int, gamma: float = 0.1, penalty: float = 0.01, update: Order = "synchronous", steps: int = 30) -> KernelMemory:
+    """Kernel ridge regression Hopfield network (Tamamori 2025), in closed form; it recalls about as the logistic one does."""
+    return KernelMemory(dim, GaussianKernel(gamma), Ridge(penalty), update, steps)
+
+
+def sequence(dim: int, d: int = 2, end: End = "held", steps: int = 1) -> SequenceMemory:
+    """Sequence memory with separation x^d (Chaudhry et al. 2023), one transition a step; d = 1 is the asymmetric Hopfield network."""
+    return SequenceMemory(dim, Power(d + 1, unit=dim), end, steps=steps)
+
+
+def exponential_sequence(dim: int, beta: float = 1.0, end: End = "held", steps: int = 1) -> SequenceMemory:
+    """Sequence memory with an exponential separation (Chaudhry et al. 2023), one transition a step."""
+    return SequenceMemory(dim, Softmax(beta), end, steps=steps)
+
+
+def mixed_sequence(dim: int, d: int = 2, drive: float = 2.5, delay: int = 0, end: End = "held", steps: int = 1) -> SequenceMemory:
+    """Sequence memory that holds each pattern for `delay` steps more before it moves on (Chaudhry et al. 2023)."""
+    return SequenceMemory(dim, Power(d + 1, unit=dim), end, Mixed(drive, delay), steps=steps)
+
+
+def random_features(dim: int, num_frequencies: int = 8192, beta: float = 10.0, steps: int = 300) -> FeatureMemory:
+    """Dense memory as one sum of random features (DrDAM, Hoover et al. 2024), of one size for any number of patterns; approximate."""
+    return FeatureMemory(SinCos(dim, num_frequencies, beta), steps=steps)
+
+
+def holographic(dim: int, beta: float = 128.0) -> HolographicMemory:
+    """Holographic reduced representations (Plate 1995): bindings in one superposition, cleaned up by a modern Hopfield network."""
+    return HolographicMemory(dim, clean_up=modern_hopfield(dim, beta))
+
+
+def sparse_distributed(
+    dim: int, num_locations: int = 4096, fraction: float = 0.02, seed: int = 0, steps: int = 20
+) -> SparseDistributedMemory:
+    """Sparse distributed memory (Kanerva 1988); the radius is such that a `fraction` of the locations takes part."""
+    return SparseDistributedMemory(dim, num_locations, radius_of(dim, fraction), seed, steps)
+
+
 CATALOG: dict[str, Entry] = {
     "kohonen": Entry(kohonen, "I", "W = Σξξᵀ", "dot", "identity", "identity", "Kohonen 1972", "unit", "hetero", "2 D²"),
     "amari": Entry(amari, "I", "W = Σξξᵀ", "dot", "identity", "sign", "Amari 1972", "bipolar", "hetero", "2 D²"),
@@ -198,5 +249,38 @@ CATALOG: dict[str, Entry] = {
     "minerva2": Entry(minerva2, "T", "T", "normalised dot", "cube", "identity", "Hintzman 1984", "bipolar", "hetero", "6 N D"),
     "universal": Entry(
         universal, "K", "V", "any (Manhattan)", "any (softmax)", "any (identity)", "Millidge et al. 2022", "raw", "hetero", "5 N D"
+    ),
+    "kernel_logistic": Entry(
+        kernel_logistic, "Ξ", "α, learned", "Gaussian kernel", "identity", "sign, at once", "Tamamori 2025", "bipolar", "auto", "4 N D"
+    ),
+    "kernel_ridge": Entry(
+        kernel_ridge, "Ξ", "α, learned", "Gaussian kernel", "identity", "sign, at once", "Tamamori 2025", "bipolar", "auto", "4 N D"
+    ),
+    "sequence": Entry(
+        sequence, "ξ^t", "ξ^(t+1)", "dot, own vote out", "x^d", "sign", "Chaudhry et al. 2023", "bipolar", "sequence", "8 N D"
+    ),
+    "exponential_sequence": Entry(
+        exponential_sequence, "ξ^t", "ξ^(t+1)", "dot, own vote out", "exp", "sign", "Chaudhry et al. 2023", "bipolar", "sequence", "8 N D"
+    ),
+    "mixed_sequence": Entry(
+        mixed_sequence,
+        "ξ^t",
+        "ξ^t, ξ^(t+1)",
+        "dot, own vote out",
+        "x^d",
+        "sign",
+        "Chaudhry et al. 2023",
+        "bipolar",
+        "sequence",
+        "12 N D",
+    ),
+    "random_features": Entry(
+        random_features, "–", "Σφ(ξ)", "φ(x)·Σφ(ξ)", "log", "identity", "Hoover et al. 2024", "unit", "hetero", "6 Y D"
+    ),
+    "holographic": Entry(
+        holographic, "Σ key ⊛ value", "superposition", "correlation", "–", "clean-up", "Plate 1995", "unit", "hetero", "D log D + clean-up"
+    ),
+    "sparse_distributed": Entry(
+        sparse_distributed, "locations", "counters", "Hamming", "threshold", "sign", "Kanerva 1988", "bipolar", "hetero", "4 M D"
     ),
 }

@@ -107,12 +107,6 @@ def _settle(update: Update, cue: Tensor, steps: int, tolerance: float, keep: boo
     return replace(found, state=implicit(lambda x: update(x, everyone), found.state))
 
 
-def unsettled(cue: Tensor) -> Recall:
-    """The record of a cue that was not updated at all."""
-    no = torch.zeros(len(cue), dtype=torch.bool, device=cue.device)
-    return Recall(cue, torch.zeros(len(cue), dtype=torch.int64, device=cue.device), no, no)
-
-
 def _iterate(update: Update, cue: Tensor, steps: int, tolerance: float, keep: bool) -> tuple[Recall, Tensor]:
     """The record, and for each item the state to which its last update was applied."""
     state, last = cue, cue.detach()

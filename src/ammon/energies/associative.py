@@ -29,7 +29,9 @@ class AssociativeEnergy(Energy):
         if similarity.potential == "inside" and not separation.normalised:
             raise TypeError(f"AssociativeEnergy: among distances the weights must sum to 1, those of {type(separation).__name__} do not.")
         if similarity.potential == "dual" and separation.compact:
-            raise TypeError(f"AssociativeEnergy: among products the weights of {type(separation).__name__}, which sum to 1, are no gradient step.")
+            raise TypeError(
+                f"AssociativeEnergy: recall by products and {type(separation).__name__} is no gradient step, so it has no energy."
+            )
         self.similarity, self.separation, self.activation = similarity, separation, activation
 
     def forward(self, *activations: Tensor) -> Energies:

@@ -43,7 +43,7 @@ class BinaryMemory(Memory):
         self.dim, self.update, self.steps = dim, update, steps
         self.separation = separation
         self.keys, self.values = Bank(dim), Bank()
-        self._made: tuple[tuple[object, ...], PatternFlips] | None = None
+        self._made: tuple[Tensor, PatternFlips] | None = None
 
     def write(self, patterns: Rows, values: Rows | None = None) -> None:
         check_pair(self, patterns, values, self.values.dim if len(self.values) else None)
@@ -91,8 +91,8 @@ class BinaryMemory(Memory):
 
     def _flips(self) -> PatternFlips:
         """The patterns unit by unit, made anew only when they have changed."""
-        rows = self.keys.rows
-        made_of = (rows.data_ptr(), len(rows), rows.dtype, rows.device)
-        if self._made is None or self._made[0] != made_of:
-            self._made = made_of, PatternFlips(rows, self.separation)
-        return self._made[1]
+        rows, made = self.keys.rows, self._made
+        # the rows it was made of are kept, so that no others can come to lie where they do
+        if made is None or made[0].data_ptr() != rows.data_ptr() or made[0].shape != rows.shape or made[0].dtype != rows.dtype:
+            made = self._made = rows, PatternFlips(rows, self.separation)
+        return made[1]
