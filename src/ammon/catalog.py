@@ -198,9 +198,9 @@ def mixed_sequence(dim: int, d: int = 2, drive: float = 2.5, delay: int = 0, end
     return SequenceMemory(dim, Power(d + 1, unit=dim), end, Mixed(drive, delay), steps=steps)
 
 
-def random_features(dim: int, num_frequencies: int = 8192, beta: float = 10.0, steps: int = 300) -> FeatureMemory:
+def random_features(dim: int, num_frequencies: int = 8192, beta: float = 10.0, rate: float = 0.5, steps: int = 60) -> FeatureMemory:
     """Dense memory as one sum of random features (DrDAM, Hoover et al. 2024), of one size for any number of patterns; approximate."""
-    return FeatureMemory(SinCos(dim, num_frequencies, beta), steps=steps)
+    return FeatureMemory(SinCos(dim, num_frequencies, beta), rate, steps)
 
 
 def holographic(dim: int, beta: float = 128.0) -> HolographicMemory:
@@ -242,13 +242,13 @@ CATALOG: dict[str, Entry] = {
     "exponential": Entry(exponential, "Ξ", "Ξ", "dot", "exp", "sign, one by one", "Demircigil et al. 2017", "bipolar", "auto", "4 N D"),
     "modern_hopfield": Entry(modern_hopfield, "K", "V", "dot", "softmax(β)", "identity", "Ramsauer et al. 2021", "unit", "hetero", "4 N D"),
     "sparse_hopfield": Entry(sparse_hopfield, "K", "V", "dot", "α-entmax(β)", "identity", "Hu et al. 2023", "unit", "hetero", "4 N D"),
-    "diffusion": Entry(diffusion, "Ξ", "Ξ", "-distance²/2", "softmax, β = 1/σ²", "identity", "Ambrogioni 2024", "raw", "hetero", "4 N D"),
+    "diffusion": Entry(diffusion, "Ξ", "Ξ", "-½ distance²", "softmax, β = 1/σ²", "identity", "Ambrogioni 2024", "raw", "hetero", "4 N D"),
     "log_sum_relu": Entry(
-        log_sum_relu, "Ξ", "Ξ", "-distance²/2", "normalised step", "identity", "Hoover et al. 2025", "raw", "hetero", "4 N D"
+        log_sum_relu, "Ξ", "Ξ", "-½ distance²", "normalised step", "identity", "Hoover et al. 2025", "raw", "hetero", "4 N D"
     ),
     "minerva2": Entry(minerva2, "T", "T", "normalised dot", "cube", "identity", "Hintzman 1984", "bipolar", "hetero", "6 N D"),
     "universal": Entry(
-        universal, "K", "V", "any (Manhattan)", "any (softmax)", "any (identity)", "Millidge et al. 2022", "raw", "hetero", "5 N D"
+        universal, "K", "V", "any; Manhattan", "any; softmax", "any; identity", "Millidge et al. 2022", "raw", "hetero", "5 N D"
     ),
     "kernel_logistic": Entry(
         kernel_logistic, "Ξ", "α, learned", "Gaussian kernel", "identity", "sign, at once", "Tamamori 2025", "bipolar", "auto", "4 N D"
@@ -278,9 +278,9 @@ CATALOG: dict[str, Entry] = {
         random_features, "–", "Σφ(ξ)", "φ(x)·Σφ(ξ)", "log", "identity", "Hoover et al. 2024", "unit", "hetero", "6 Y D"
     ),
     "holographic": Entry(
-        holographic, "Σ key ⊛ value", "superposition", "correlation", "–", "clean-up", "Plate 1995", "unit", "hetero", "D log D + clean-up"
+        holographic, "Σ k ⊛ v", "one sum", "circular", "–", "clean-up", "Plate 1995", "unit", "hetero", "D log D + clean-up"
     ),
     "sparse_distributed": Entry(
-        sparse_distributed, "locations", "counters", "Hamming", "threshold", "sign", "Kanerva 1988", "bipolar", "hetero", "4 M D"
+        sparse_distributed, "hard rows", "counters", "Hamming", "threshold", "sign", "Kanerva 1988", "bipolar", "hetero", "4 M D"
     ),
 }
