@@ -14,7 +14,7 @@ from torch import Tensor
 from ammon.shapes import Index, States
 
 # units asked together: many when a row is short, few when a wrong guess is dear; fewer still where their guesses would not fit in memory
-BLOCKS = (64, 256)
+BLOCKS = (64, 512)
 LARGEST = 2**24
 # items taken together: enough to fill the matrix products
 GROUP = 256
@@ -36,6 +36,10 @@ class Fields(Protocol):
 
     def field(self, carried: Tensor, spins: Tensor, units: slice) -> Tensor:
         """The field on `units`, whose values are `spins`, one row per row of `carried` [row, unit]."""
+        ...
+
+    def field_after(self, carried: Tensor, last: Tensor, spins: Tensor, units: slice) -> Tensor:
+        """The same where each unit has its own row of `carried`, named by `last` [item, unit]; `last` never falls along an item."""
         ...
 
     def change(self, units: Tensor, new: Tensor) -> Tensor:
@@ -71,7 +75,7 @@ def _sweep_block(fields: Fields, carried: Tensor, state: Tensor, units: slice, f
     count = _wanted(field, spins, free).sum(-1)
     rows = count.nonzero().squeeze(-1)
     if len(rows):
-        group = max(1, int(ROOM * len(rows) // (carried.shape[1] * count.sum())))
+        group = max(1, ROOM * len(rows) // (carried.shape[1] * int(count.sum())))
         for some in torch.split(rows, group):
             _settle_order(fields, carried, spins, field, units, free, some)
 
@@ -84,14 +88,18 @@ def _settle_order(fields: Fields, carried: Tensor, spins: Tensor, alone: Tensor,
     for left in reversed(range(flips.shape[1])):
         item, place = flips.nonzero(as_tuple=True)
         moved = fields.change(place + units.start, -now[item, place]).cumsum_(0)
-        ends = flips.sum(-1).cumsum(0)
-        starts = torch.cat([ends.new_zeros(1), ends[:-1]])
-        # the sums run through all items: what the items before one have added gives way to what the item itself carries
+        count = flips.sum(-1)
+        ends = count.cumsum(0)
+        starts = ends - count
         offset = carried[rows]
-        offset[1:] -= moved[starts[1:] - 1]
-        moved += offset[item]
+        if len(rows) == 1:
+            moved += offset
+        else:
+            # the sums run through all items: what the items before one have added gives way to what the item itself carries
+            offset[1:] -= moved[starts[1:] - 1]
+            moved += offset[item]
         before = flips.cumsum(-1) - flips.to(torch.int64)
-        later = fields.field(moved, now[item], units).gather(0, (starts.unsqueeze(-1) + before - 1).clamp_min_(0))
+        later = fields.field_after(moved, (starts.unsqueeze(-1) + before - 1).clamp_min_(0), now, units)
         again = _wanted(torch.where(before > 0, later, alone[rows]), now, None if free is None else free[rows])
         wrong = (again != flips).any(-1)
         if not left or not bool(wrong.any()):

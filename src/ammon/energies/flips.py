@@ -6,17 +6,19 @@ E(s_i = -1) - E(s_i = +1) = 2 Σ_μ (ξ_i odd(h_μ) + s_i even(h_μ)), with h = 
 States [batch, dim], keys [pattern, dim], overlaps h [batch, pattern].
 """
 
+from collections.abc import Callable
 from copy import copy
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ammon.parts.lagrangians import Lagrangian
 from ammon.shapes import Index
 
 Carried = Float[Tensor, "row pattern"]
-Spins = Float[Tensor, "row unit"]
+Spins = Float[Tensor, "item unit"]
+Places = Int[Tensor, "item unit"]
 
 
 # units whose scores one comparison in log space may hold at once
@@ -55,14 +57,24 @@ class PatternFlips:
     def field(self, carried: Carried, spins: Spins, units: slice) -> Spins:
         """Half of E(s_i = -1) - E(s_i = +1) of each of `units`, whose values are `spins`, up to a positive factor per row."""
         if self.steep:
-            return self._compared(carried, spins.to(carried.dtype), self.units[units])
+            return self._compared(carried, None, spins, units)
         odd, even = self.separation.differences(carried, 2.0, self.bound)
-        field = (odd @ self.units[units].mT).addcmul_(spins.to(odd.dtype), even.sum(-1, keepdim=True))
-        if not self.rounded:
-            return field
-        # what is below rounding is a tie, and must be one whatever the unit's value is now
-        size = odd.abs().sum(-1, keepdim=True) + even.abs().sum(-1, keepdim=True)
-        return torch.where(field.abs() > 8 * torch.finfo(field.dtype).eps * size, field, torch.zeros_like(field))
+        return self._without_ties(odd @ self.units[units].mT, spins, even.sum(-1, keepdim=True), lambda: _size(odd, even).unsqueeze(-1))
+
+    def field_after(self, carried: Carried, last: Places, spins: Spins, units: slice) -> Spins:
+        """The same where each unit has its own row of `carried`, named by `last`."""
+        if self.steep:
+            return self._compared(carried, last, spins, units)
+        odd, even = self.separation.differences(carried, 2.0, self.bound)
+        keys = self.units[units]
+        if len(last) == 1:
+            # few of the products are asked for: neighbours with the same row share one
+            rows, sizes = torch.unique_consecutive(last, return_counts=True)
+            runs = zip(torch.split(keys, sizes.tolist()), rows.tolist(), strict=True)
+            product = torch.cat([torch.mv(some, odd[row]) for some, row in runs]).unsqueeze(0)
+        else:
+            product = (odd @ keys.mT).gather(0, last)
+        return self._without_ties(product, spins, even.sum(-1)[last], lambda: _size(odd, even)[last])
 
     def change(self, units: Index, new: Float[Tensor, " index"]) -> Carried:
         """How the overlaps move when units[k] becomes new[k], row by row."""
@@ -74,14 +86,23 @@ class PatternFlips:
         odd = self.separation.direction(overlaps) if self.steep else self.separation.differences(overlaps, 2.0, self.bound)[0]
         return odd @ values.to(odd.dtype)
 
-    def _compared(self, carried: Tensor, spins: Tensor, units: Tensor) -> Tensor:
+    def _compared(self, carried: Tensor, last: Tensor | None, spins: Tensor, units: slice) -> Tensor:
         """The sign of the field, each unit's two energies compared as they are."""
-        size = max(1, ROOM // max(1, carried.numel()))
+        keys, spins = self.units[units], spins.to(carried.dtype)
+        size = max(1, ROOM // max(1, len(spins) * carried.shape[1]))
         fields = []
-        for some, values in zip(torch.split(units, size), torch.split(spins, size, dim=1), strict=True):
-            others = carried.unsqueeze(1) - values.unsqueeze(-1) * some
-            fields.append(self.separation.contrast(others + some, others - some))
+        for some in torch.split(torch.arange(len(keys), device=keys.device), size):
+            own = carried.unsqueeze(1) if last is None else carried[last[:, some]]
+            others = own - spins[:, some].unsqueeze(-1) * keys[some]
+            fields.append(self.separation.contrast(others + keys[some], others - keys[some]))
         return torch.cat(fields, dim=1)
+
+    def _without_ties(self, product: Tensor, spins: Tensor, even: Tensor, size: Callable[[], Tensor]) -> Tensor:
+        field = product.addcmul_(spins.to(product.dtype), even)
+        if not self.rounded:
+            return field
+        # what is below rounding is a tie, and must be one whatever the unit's value is now
+        return torch.where(field.abs() > 8 * torch.finfo(field.dtype).eps * size(), field, torch.zeros_like(field))
 
     def _rounded(self) -> bool:
         """Whether fields can be anything but whole numbers that their dtype holds exactly."""
@@ -89,6 +110,11 @@ class PatternFlips:
         parts = torch.cat(self.separation.differences(largest, 2.0, self.bound))
         total = self.units.shape[1] * float(parts.abs().sum())
         return bool((parts != parts.round()).any()) or total > 1 / torch.finfo(parts.dtype).eps
+
+
+def _size(odd: Tensor, even: Tensor) -> Tensor:
+    """What the sums of a field are rounded by, up to eps."""
+    return odd.abs().sum(-1) + even.abs().sum(-1)
 
 
 def _finest(dtype: torch.dtype) -> float:

@@ -5,13 +5,14 @@ States [batch, dim], weights [dim, dim], fields [batch, dim]. W need not be symm
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ammon.shapes import Index
 
 Carried = Float[Tensor, "row dim"]
-Spins = Float[Tensor, "row unit"]
+Spins = Float[Tensor, "item unit"]
+Places = Int[Tensor, "item unit"]
 
 
 class PairwiseFlips:
@@ -39,9 +40,16 @@ class PairwiseFlips:
 
     def field(self, carried: Carried, spins: Spins, units: slice) -> Spins:
         """Half of E(s_i = -1) - E(s_i = +1) of each of `units`, whose values are `spins`."""
-        field = carried[:, units] - self.own[units] * spins.to(carried.dtype)
-        return torch.where(field.abs() > self.rounding[units], field, torch.zeros_like(field))
+        return self._without_ties(carried[:, units], spins, units)
+
+    def field_after(self, carried: Carried, last: Places, spins: Spins, units: slice) -> Spins:
+        """The same where each unit has its own row of `carried`, named by `last`."""
+        return self._without_ties(carried[:, units].gather(0, last), spins, units)
 
     def change(self, units: Index, new: Float[Tensor, " index"]) -> Carried:
         """How the fields move when units[k] becomes new[k], row by row."""
         return self.sent[units] * (2 * new.to(self.sent.dtype)).unsqueeze(-1)
+
+    def _without_ties(self, carried: Tensor, spins: Tensor, units: slice) -> Tensor:
+        field = carried - self.own[units] * spins.to(carried.dtype)
+        return torch.where(field.abs() > self.rounding[units], field, torch.zeros_like(field))

@@ -237,6 +237,10 @@ class KernelFields:
         length = float(len(self.units))
         return self.kernel.of(carried, length, length, scale_free=True) @ self.dual[:, units]
 
+    def field_after(self, carried: Tensor, last: Tensor, spins: Tensor, units: slice) -> Float[Tensor, "item unit"]:
+        """The same where each unit has its own row of `carried`, named by `last`."""
+        return self.field(carried, spins, units).gather(0, last)
+
     def change(self, units: Index, new: Float[Tensor, " index"]) -> Float[Tensor, "index pattern"]:
         """How the overlaps move when units[k] becomes new[k], row by row."""
         return self.units[units].mul_(2 * new.to(self.units.dtype).unsqueeze(-1))
