@@ -48,8 +48,8 @@ class Power(Lagrangian):
         if _may_overflow(x, bound, self.n):
             exponent = _exponent(x)
             x, delta = torch.ldexp(x, -exponent), torch.ldexp(torch.full_like(exponent, step, dtype=x.dtype), -exponent)
-            return self._binomial(x, 1, delta), -self._binomial(x, 2, delta)
-        return self._binomial(x, 1, step), -self._binomial(x, 2, step)
+            return self._binomial(x, 1, delta), self._binomial(x, 2, delta).neg_()
+        return self._binomial(x, 1, step), self._binomial(x, 2, step).neg_()
 
     def steepness(self, step: float) -> float:
         return (1 + step) ** self.n
@@ -62,9 +62,9 @@ class Power(Lagrangian):
             return torch.zeros_like(x)
         if len(terms) == 1:
             return torch.ones_like(x) * terms[0] if last == self.n else x * terms[0]
-        total = square * terms[0] + terms[1]
+        total = (square * terms[0]).add_(terms[1])
         for term in terms[2:]:
-            total = total * square + term
+            total = (total * square).add_(term)
         return total if last == self.n else total * x
 
     def contrast(self, plus: Units, minus: Units) -> Lead:
