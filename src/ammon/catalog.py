@@ -198,7 +198,7 @@ def mixed_sequence(dim: int, d: int = 2, drive: float = 2.5, delay: int = 0, end
     return SequenceMemory(dim, Power(d + 1, unit=dim), end, Mixed(drive, delay), steps=steps)
 
 
-def random_features(dim: int, num_frequencies: int = 8192, beta: float = 10.0, rate: float = 0.5, steps: int = 60) -> FeatureMemory:
+def random_features(dim: int, num_frequencies: int = 8192, beta: float = 15.0, rate: float = 0.5, steps: int = 60) -> FeatureMemory:
     """Dense memory as one sum of random features (DrDAM, Hoover et al. 2024), of one size for any number of patterns; approximate."""
     return FeatureMemory(SinCos(dim, num_frequencies, beta), rate, steps)
 
