@@ -70,7 +70,7 @@ def sparse(make: Callable[[], Memory], dim: int) -> Held:
 
 
 def line(name: str, dim: int, found: Held, most: int = 4096) -> None:
-    more = "≥ " if found.patterns >= most else ""
+    more = "≥ " if 2 * found.patterns > most else ""
     print(
         f"| {name} | {dim} | {more}{found.patterns} | {found.synapses} | {found.patterns * dim / found.synapses:.3f} | "
         f"{found.bits_per_synapse:.3f} |",

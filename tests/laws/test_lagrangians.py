@@ -25,7 +25,7 @@ SMOOTH: dict[str, Lagrangian] = {
     "entmax1.5": Entmax(1.5, 2.0),
     "entmax1.3": Entmax(1.3),
     "log_sum_relu": LogSumRelu(0.6),
-    "step": Step(0.7),
+    "step": Step(0.2),
     "sigmoid": Sigmoid(2.0),
     "tanh": Tanh(0.7),
     "layer_norm": LayerNorm(1.3, delta=torch.linspace(-1, 1, 9)),

@@ -123,7 +123,8 @@ def capacity(
     """The largest number of patterns that a memory recalls with a mean fraction of wrong units of at most `error`.
 
     Random ±1 patterns of which a fraction `flips` is turned over, unless draw and corrupt say otherwise; active: ones per pattern, where
-    patterns hold 0 and 1. Loads are doubled until one fails and then halved apart, down to a relative `resolution`.
+    patterns hold 0 and 1. Loads are doubled until one fails and then halved apart, down to a relative `resolution`; if none up to
+    `most` fails, the last one tried is given, and the memory holds at least as many.
     """
     check_count("capacity", "dim", dim)
     check_count("capacity", "draws", draws)
@@ -138,7 +139,8 @@ def capacity(
     good, found, bad = 0, (0.0, 0), 1
     while bad <= most and (tried := at(bad))[0] <= error:
         good, found, bad = bad, tried, 2 * bad
-    while bad - good > max(1, resolution * good):
+    # one that never failed holds at least so many; halving towards `most` would only name `most`
+    while bad <= most and bad - good > max(1, resolution * good):
         middle = (good + bad) // 2
         tried = at(middle)
         good, found, bad = (middle, tried, bad) if tried[0] <= error else (good, found, middle)

@@ -91,7 +91,7 @@ class SphericalCode:
     def begin(self, dim: int, like: Tensor) -> Map:
         """Rows at right angles (columns, if there are more codes than entries): angles stay as they are, if code_dim is dim."""
         generator = torch.Generator().manual_seed(self.seed)
-        drawn = torch.randn(max(self.code_dim, dim), min(self.code_dim, dim), generator=generator)
+        drawn = torch.randn(max(self.code_dim, dim), min(self.code_dim, dim), dtype=torch.float64, generator=generator)
         columns: Tensor = torch.linalg.qr(drawn)[0]
         turned = columns.mT if self.code_dim <= dim else columns
         return turned.to(wide(like))
