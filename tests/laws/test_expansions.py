@@ -9,6 +9,7 @@ from scipy.stats import t
 from torch import Tensor
 
 import ammon as am
+from ammon.datasets.images import load_images
 from ammon.learning.bayes import Bcpnn
 from ammon.learning.field import Delta
 from ammon.learning.hebb import Hebb
@@ -230,7 +231,7 @@ def test_other_local_rules_and_the_projection_learn_on_the_same_features() -> No
 
 def test_a_hebbian_memory_reads_the_value_of_a_corrupted_key() -> None:
     keys, values = _bits(20, 60), _bits(20, 11, seed=1)
-    memory = am.hebbian_expansion(60, 4000)
+    memory = am.hebbian_expansion(60, 4000, gain=4.0)
     memory.write(keys, values)
     cue = keys.clone()
     cue[:, :6] *= -1
@@ -274,3 +275,17 @@ def test_a_memory_comes_back_from_a_file_with_its_expansion(tmp_path: Path) -> N
     assert torch.equal(loaded.recall(_bits(4, 9)).state, memory.recall(_bits(4, 9)).state)
     loaded.forget(_bits(4, 9), _bits(4, 2, seed=1))
     assert len(loaded) == 0
+
+
+def test_patterns_that_look_alike_are_told_apart_where_a_hopfield_network_melts_them() -> None:
+    """20 digits of 8 × 8 pixels, noise of .2 as in `ammon recall`; measured 17 of 20 against 0."""
+    images = load_images(size=64).rows[:20]
+    cue = am.prepare(am.Noise(0.2)(images, generator=torch.Generator().manual_seed(0)), "bipolar", like=images)
+    patterns = am.prepare(images, "bipolar")
+    held = {}
+    for name in ("hebbian_expansion", "hopfield"):
+        memory = am.CATALOG[name].make(64)
+        memory.write(patterns)
+        held[name] = int((memory.recall(cue).state == patterns).all(-1).sum())
+    assert held["hebbian_expansion"] >= 15
+    assert held["hopfield"] == 0

@@ -61,6 +61,23 @@ def test_the_margin_tells_without_a_list_whether_all_are(num_hidden: int, dim: i
     assert margin(k) == pytest.approx(float(worst))
 
 
+def test_a_hundred_visible_units_per_hidden_one_do_not_hold_all_codes_of_many_hidden_units() -> None:
+    """Nh = 300, Nv = 30000. The worst code adds up the overlaps of one sign, Nh/√(2π Nv) = .69 > θ in the mean, found unit by unit.
+
+    All of 1000 random codes are fixed points all the same: their fields have a spread of √(Nh/2 Nv) = .07.
+    """
+    rows = components(300, 30_000).float()
+    gram = rows @ rows.mT
+    assert margin(rows) < -0.1
+    worst = (gram[0] > 0).float()
+    worst[0] = 0
+    assert float(gram[0] @ worst) > 0.6
+    memory = filled(rows)
+    assert not torch.equal(memory.weights(worst.unsqueeze(0) @ rows), worst.unsqueeze(0))
+    codes = (torch.rand(1000, 300, generator=torch.Generator().manual_seed(4)) < 0.5).float()
+    assert torch.equal(memory.weights(codes @ rows), codes)
+
+
 def test_a_half_is_the_best_threshold() -> None:
     rows = components(12, 1200)
     states = all_codes(12) @ rows

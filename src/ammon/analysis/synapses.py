@@ -37,6 +37,7 @@ class Held:
     error: float  # mean fraction of wrong units there, after recall
     synapses: int  # numbers learned at that load
     bits: float  # learned of the patterns from the recalled states
+    capped: bool = False  # no load that was tried failed, so it holds at least so many
 
     @property
     def bits_per_synapse(self) -> float:
@@ -145,7 +146,7 @@ def capacity(
         tried = at(middle)
         good, found, bad = (middle, tried, bad) if tried[0] <= error else (good, found, middle)
     bits = bits_of_units(good, dim, found[0]) if active is None else bits_of_sparse(good, dim, active, found[0])
-    return Held(good, found[0], found[1], bits)
+    return Held(good, found[0], found[1], bits, bad > most)
 
 
 def _entropy(chance: float) -> float:
