@@ -80,6 +80,19 @@ def test_few_patterns_become_the_best_code_there_is(sharpness: float) -> None:
     assert float(nearest(codes)) == pytest.approx(-1 / 5, abs=0.01)
 
 
+@pytest.mark.parametrize("sharpness", [2.0, math.inf])
+def test_a_pattern_written_twice_does_not_keep_the_others_together(sharpness: float) -> None:
+    rows = _correlated(10)
+    once, twice = (SphericalMemory(40, SphericalCode(40, sharpness), 16.0) for _ in range(2))
+    once.write(rows)
+    twice.write(torch.cat([rows, rows[:3]]))
+    codes = encode(twice.matrix, rows)[0]
+    assert float(nearest(codes)) == pytest.approx(once.nearest, abs=1e-6)
+    assert twice.nearest == pytest.approx(1)
+    one = SphericalCode(40, sharpness)
+    assert torch.equal(one.learn(one.begin(40, rows), rows[:1].repeat(4, 1)), one.begin(40, rows))
+
+
 def test_a_code_is_learned_from_all_patterns_and_never_made_worse() -> None:
     rows = _correlated(12)
     for epochs in (0, 1, 3, 50):

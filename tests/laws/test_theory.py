@@ -181,3 +181,13 @@ def test_a_capacity_beyond_what_is_tried_is_given_as_the_last_load_that_held() -
     assert held.patterns == 16
     assert held.capped
     assert not capacity(lambda: am.hopfield(20), 20, flips=0.05, error=0.01, draws=1).capped
+
+
+def test_settling_as_if_errors_were_drawn_anew_says_two_to_four_times_too_much() -> None:
+    """D = 100, 1000 and 4000 sines of gain 4: settling holds 1/5 to 1/1.5 of that guess, and more than one step does."""
+    for size in (1000, 4000):
+        expansion = Sine(100, size, 0.04)
+        held = capacity(lambda e=expansion: ExpansionMemory(e), 100, flips=0.1, error=0.01, draws=2, resolution=0.1).patterns  # type: ignore[misc]
+        guess = most_patterns(expansion.kernel, 100, size, 0.1, 0.01, steps=20)
+        assert 1.5 < guess / held < 5
+        assert held > 1.5 * most_patterns(expansion.kernel, 100, size, 0.1, 0.01)

@@ -6,7 +6,10 @@ here are the claims, at Nv = 100 Nh as in figure 1.
 """
 
 import math
+import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
@@ -17,6 +20,8 @@ import ammon as am
 from ammon.analysis.codes import margin, unstable_fraction
 from ammon.learning.components import ComponentLearning
 from ammon.parts.separations import Step
+
+DATA = Path(os.environ.get("AMMON_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 
 
 def components(num_hidden: int, dim: int, seed: int = 0) -> Tensor:
@@ -162,3 +167,30 @@ def test_what_cannot_be_learned_is_refused() -> None:
             make()
     with pytest.raises(ValueError, match="there are no patterns"):
         ComponentLearning(2).learn(torch.zeros(0, 3))
+
+
+@pytest.mark.slow
+def test_thousands_of_digits_become_fixed_points_of_fifty_hidden_units() -> None:
+    """Section on MNIST, smaller: 4000 images of 60000, 50 hidden units, 1500 steps of 256 images. Theirs: some 55000 distinct states.
+
+    Held: every image ends in a fixed point, nine in ten at least in one of their own (measured 3892 of 4000), and by its nearest neighbour
+    among other originals what comes back is read as its digit nearly as often as the original (.869 against .902).
+    """
+    path = DATA / "images" / "mnist.npz"
+    if not path.is_file():
+        pytest.skip("MNIST is not here: put images/mnist.npz (arrays train_images, train_labels) under the folder AMMON_DATA")
+    with np.load(path) as file:
+        images = torch.from_numpy(file["train_images"][:6000]).float().flatten(1) / 255
+        labels = torch.from_numpy(file["train_labels"][:6000]).long()
+    stored, others = images[:4000], images[4000:]
+    learned = ComponentLearning(50, batch=256, theta=0.5).learn(stored)
+    memory = am.AssociativeMemory(784, am.Dot(), Step(float(learned.theta)), steps=50)
+    memory.write(learned.matrix)
+    found = memory.recall(stored)
+    assert found.converged.all()
+    assert len(torch.unique(memory.weights(found.state).to(torch.int8), dim=0)) > 0.9 * 4000
+
+    def read(rows: Tensor) -> float:
+        return float((labels[4000:][torch.cdist(rows, others).argmin(-1)] == labels[:4000]).double().mean())
+
+    assert read(found.state) > read(stored) - 0.1

@@ -22,18 +22,20 @@ class Components(NamedTuple):
 
     matrix: Float[Tensor, "hidden dim"]
     theta: Tensor  # the threshold
-    loss: Float[Tensor, " epoch"]  # mean squared length of what is left of a pattern, before each step
+    loss: Float[Tensor, " step"]  # mean squared length of what is left of a pattern, before each step
 
 
 @dataclass(frozen=True)
 class ComponentLearning:
     """sharpness: that of the sigmoid at the end; it starts at a tenth of it, or gradients die in units that are off for all patterns.
 
-    rate: of Adam. theta: where the threshold starts; it is learned too unless hold_theta.
+    steps: of Adam, with this rate, each on all patterns or on so many drawn anew (batch). theta: where the threshold starts; it is
+    learned too unless hold_theta.
     """
 
     num_hidden: int
-    epochs: int = 1500
+    steps: int = 1500
+    batch: int | None = None
     rate: float = 0.01
     sharpness: float = 20.0
     theta: float = 0.5
@@ -44,12 +46,14 @@ class ComponentLearning:
 
     def __post_init__(self) -> None:
         check_count("ComponentLearning", "num_hidden", self.num_hidden)
-        check_count("ComponentLearning", "epochs", self.epochs)
+        check_count("ComponentLearning", "steps", self.steps)
+        if self.batch is not None:
+            check_count("ComponentLearning", "batch", self.batch)
         for name in ("rate", "sharpness", "theta"):
             check_positive("ComponentLearning", name, getattr(self, name))
 
     def learn(self, patterns: Rows) -> Components:
-        """From all patterns together. They are best of a size at which one component has length 1."""
+        """From all patterns together; sharpness and theta are measured in their squared length, so bring them to a length of a few ones."""
         check_rows("ComponentLearning.learn", "pattern", patterns, None)
         if not len(patterns):
             raise ValueError("ComponentLearning.learn: there are no patterns to learn from; give at least one row.")
@@ -61,10 +65,11 @@ class ComponentLearning:
         optimiser = torch.optim.Adam([matrix] if self.hold_theta else [matrix, theta], lr=self.rate)
         losses = []
         with torch.enable_grad():
-            for epoch in range(self.epochs):
-                sharpness = self.sharpness * 10 ** (epoch / max(1, self.epochs - 1) - 1)
-                on = torch.sigmoid(sharpness * (rows @ matrix.mT - theta))
-                loss = (rows - on @ matrix).square().sum(-1).mean()
+            for step in range(self.steps):
+                sharpness = self.sharpness * 10 ** (step / max(1, self.steps - 1) - 1)
+                some = rows if self.batch is None else rows[torch.randint(len(rows), (self.batch,), generator=generator).to(rows.device)]
+                on = torch.sigmoid(sharpness * (some @ matrix.mT - theta))
+                loss = (some - on @ matrix).square().sum(-1).mean()
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()

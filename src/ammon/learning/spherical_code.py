@@ -97,10 +97,13 @@ class SphericalCode:
         return turned.to(wide(like))
 
     def learn(self, matrix: Map, rows: Rows) -> Map:
-        """The map after learning; pure. Fewer than two rows leave it as it is."""
+        """The map after learning; pure. Fewer than two distinct rows leave it as it is. Takes memory for [pattern, pattern] numbers."""
         if len(rows) < 2 or not self.epochs:
             return matrix
-        rows = rows.to(matrix)
+        # two copies of one row can never be told apart, and would be the nearest pair for ever
+        rows = torch.unique(rows.to(matrix), dim=0)
+        if len(rows) < 2:
+            return matrix
         weights = matrix.clone()
         optimiser = torch.optim.Adam([weights], lr=self.rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.epochs)
