@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from ammon.catalog import CATALOG as CATALOG
     from ammon.catalog import amari as amari
     from ammon.catalog import bcpnn as bcpnn
+    from ammon.catalog import compositional as compositional
     from ammon.catalog import delta as delta
     from ammon.catalog import dense as dense
     from ammon.catalog import diffusion as diffusion
     from ammon.catalog import exponential as exponential
     from ammon.catalog import exponential_sequence as exponential_sequence
+    from ammon.catalog import hebbian_expansion as hebbian_expansion
     from ammon.catalog import holographic as holographic
     from ammon.catalog import hopfield as hopfield
     from ammon.catalog import kernel_logistic as kernel_logistic
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from ammon.catalog import sparse_hopfield as sparse_hopfield
     from ammon.catalog import storkey as storkey
     from ammon.catalog import synchronous_hopfield as synchronous_hopfield
+    from ammon.catalog import u_hop as u_hop
     from ammon.catalog import universal as universal
     from ammon.catalog import willshaw as willshaw
     from ammon.dynamics.settle import Recall as Recall
@@ -64,10 +67,10 @@ if TYPE_CHECKING:
 # torch takes a second to import, so nothing is imported before it is used (PEP 562)
 _HOMES = {
     "ammon.catalog": (
-        "CATALOG amari bcpnn delta dense diffusion exponential exponential_sequence holographic hopfield "
+        "CATALOG amari bcpnn compositional delta dense diffusion exponential exponential_sequence hebbian_expansion holographic hopfield "
         "kernel_logistic kernel_ridge kohonen large_dim_dense log_sum_relu minerva2 mixed_sequence modern_hopfield "
         "perceptron pseudo_inverse random_features rectified_dense sequence sparse_distributed sparse_hopfield storkey "
-        "synchronous_hopfield universal willshaw"
+        "synchronous_hopfield u_hop universal willshaw"
     ),
     "ammon.dynamics.settle": "Recall settle",
     "ammon.memories.associative": "AssociativeMemory",

@@ -14,21 +14,26 @@ from ammon.learning.hebb import Hebb
 from ammon.learning.kernel_logistic import Logistic
 from ammon.learning.kernel_ridge import Ridge
 from ammon.learning.pseudo_inverse import RecursivePseudoInverse
+from ammon.learning.spherical_code import SphericalCode
 from ammon.memories.associative import AssociativeMemory
 from ammon.memories.base import Memory
 from ammon.memories.binary import BinaryMemory, Order
+from ammon.memories.expansion import ExpansionMemory
 from ammon.memories.feature import FeatureMemory
 from ammon.memories.holographic import HolographicMemory
 from ammon.memories.kernel import KernelMemory
 from ammon.memories.pairwise import PairwiseMemory
 from ammon.memories.sequence import End, Mixed, SequenceMemory
 from ammon.memories.sparse_distributed import SparseDistributedMemory, radius_of
+from ammon.memories.spherical import SphericalMemory
+from ammon.parts.expansions import Sine
 from ammon.parts.features import SinCos
 from ammon.parts.kernels import GaussianKernel
 from ammon.parts.lagrangians import Identity, Lagrangian, Sign, Winners
 from ammon.parts.patterns import Preparation
-from ammon.parts.separations import Entmax, LogSumRelu, Power, RectifiedPower, Softmax
+from ammon.parts.separations import Entmax, LogSumRelu, Power, RectifiedPower, Softmax, Step
 from ammon.parts.similarity import Dot, Euclidean, Manhattan, NormalisedDot, Relevant, Similarity
+from ammon.shapes import check_positive
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,23 @@ def log_sum_relu(dim: int, beta: float = 1.0, steps: int = 50) -> AssociativeMem
     return AssociativeMemory(dim, Euclidean(), LogSumRelu(beta), Identity(), steps)
 
 
+def compositional(dim: int, theta: float = 0.5, steps: int = 50) -> AssociativeMemory:
+    """Two layers with hidden threshold units (Kafraj, Krotov & Latham 2026): components are written, and all sums of them are stored.
+
+    With rows of length 1 and nearly at right angles all 2^N on-off states of N hidden units are fixed points;
+    `ammon.analysis.codes.margin` tells. `ammon.learning.components` learns components from patterns.
+    """
+    return AssociativeMemory(dim, Dot(), Step(theta), Identity(), steps)
+
+
+def u_hop(dim: int, code_dim: int | None = None, beta: float = 16.0, sharpness: float = 2.0, steps: int = 20) -> SphericalMemory:
+    """U-Hop (Wu et al. 2024): patterns are compared after a map learned to keep them apart; sharpness math.inf is U-Hop+ (Hu et al. 2024).
+
+    code_dim: entries of a code; dim by default, 256 at most.
+    """
+    return SphericalMemory(dim, SphericalCode(code_dim or min(dim, 256), sharpness), beta, steps)
+
+
 def minerva2(dim: int, relevant: Relevant = "either") -> AssociativeMemory:
     """MINERVA 2 (Hintzman 1984): one read; the state is the echo content, `memory.intensity(cue)` the echo intensity.
 
@@ -203,6 +225,16 @@ def random_features(dim: int, num_frequencies: int = 8192, beta: float = 15.0, r
     return FeatureMemory(SinCos(dim, num_frequencies, beta), rate, steps)
 
 
+def hebbian_expansion(dim: int, num_features: int = 4096, gain: float = 8.0, steps: int = 20) -> ExpansionMemory:
+    """Random odd features and one matrix learned by the activity product alone: the Hebbian reading of DrDAM (Hoover et al. 2024).
+
+    The kernel is sinh(gain · m)/sinh(gain) of the overlap m: small gain is a correlation matrix, large gain a dense memory, which
+    needs more features. 8 tells patterns apart that look alike; for random ones 4 is better: one to some 16 features.
+    """
+    check_positive("hebbian_expansion", "gain", gain)
+    return ExpansionMemory(Sine(dim, num_features, gain / dim), steps=steps)
+
+
 def holographic(dim: int, beta: float = 128.0) -> HolographicMemory:
     """Holographic reduced representations (Plate 1995): bindings in one superposition, cleaned up by a modern Hopfield network."""
     return HolographicMemory(dim, clean_up=modern_hopfield(dim, beta))
@@ -246,6 +278,12 @@ CATALOG: dict[str, Entry] = {
     "log_sum_relu": Entry(
         log_sum_relu, "Ξ", "Ξ", "-½ distance²", "normalised step", "identity", "Hoover et al. 2025", "raw", "hetero", "4 N D"
     ),
+    "compositional": Entry(
+        compositional, "components", "components", "dot", "step(θ)", "identity", "Kafraj et al. 2026", "unit", "hetero", "4 N D"
+    ),
+    "u_hop": Entry(
+        u_hop, "Ξ", "Ξ", "learned code", "softmax(β)", "identity", "Wu et al. 2024; Hu et al. 2024", "unit", "hetero", "4 N D + 2 D²"
+    ),
     "minerva2": Entry(minerva2, "T", "T", "normalised dot", "cube", "identity", "Hintzman 1984", "bipolar", "hetero", "6 N D"),
     "universal": Entry(
         universal, "K", "V", "any; Manhattan", "any; softmax", "any; identity", "Millidge et al. 2022", "raw", "hetero", "5 N D"
@@ -276,6 +314,9 @@ CATALOG: dict[str, Entry] = {
     ),
     "random_features": Entry(
         random_features, "–", "Σφ(ξ)", "φ(x)·Σφ(ξ)", "log", "identity", "Hoover et al. 2024", "unit", "hetero", "6 Y D"
+    ),
+    "hebbian_expansion": Entry(
+        hebbian_expansion, "–", "W = Σξφ(ξ)ᵀ", "φ(x)", "identity", "sign", "Hoover et al. 2024", "bipolar", "hetero", "4 Y D"
     ),
     "holographic": Entry(
         holographic, "Σ k ⊛ v", "one sum", "circular", "–", "clean-up", "Plate 1995", "unit", "hetero", "D log D + clean-up"

@@ -6,6 +6,7 @@ from torch import Tensor
 
 import ammon as am
 from ammon.catalog import Entry
+from ammon.memories.expansion import ExpansionMemory
 from ammon.memories.feature import FeatureMemory
 from ammon.memories.holographic import HolographicMemory
 from ammon.memories.sparse_distributed import SparseDistributedMemory
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*depend linearly", "ignore:Kern
 DIM = 12
 NAMES = sorted(am.CATALOG)
 BINARY = [n for n in NAMES if isinstance(am.CATALOG[n].make(DIM), am.BinaryMemory)]
-SUPERPOSED = (am.PairwiseMemory, FeatureMemory, HolographicMemory, SparseDistributedMemory)
+SUPERPOSED = (am.PairwiseMemory, ExpansionMemory, FeatureMemory, HolographicMemory, SparseDistributedMemory)
 KEPT_APART = [n for n in NAMES if not isinstance(am.CATALOG[n].make(DIM), SUPERPOSED)]
 # each write of a sequence memory is a sequence of its own
 ONE_SET = [n for n in NAMES if am.CATALOG[n].task != "sequence"]

@@ -71,7 +71,7 @@ class Lagrangian(nn.Module):
 
     def extra_repr(self) -> str:
         """The arguments of the constructor, as `print(memory)` shows them."""
-        names = ("n", "unit", "alpha", "beta", "gamma", "eps")
+        names = ("n", "unit", "alpha", "beta", "gamma", "theta", "eps")
         return ", ".join(f"{name}={float(getattr(self, name)):g}" for name in names if hasattr(self, name))
 
     def forward(self, x: Units) -> Units:

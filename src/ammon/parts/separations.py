@@ -117,6 +117,34 @@ class Relu(RectifiedPower):
         super().__init__(2)
 
 
+class Step(Lagrangian):
+    """L = Σ relu(x - θ); activation 1 above the threshold θ, else 0: each hidden unit is on or off by itself (Kafraj et al. 2026).
+
+    Convex, so with dot products the energy never rises. θ = 1/2 lies in the middle between off and on for rows of length 1.
+    """
+
+    def __init__(self, theta: float = 0.5) -> None:
+        super().__init__()
+        check_positive("Step", "theta", theta)
+        self.theta = float(theta)
+
+    def value(self, x: Units) -> Lead:
+        return torch.relu(x - self.theta).sum(-1)
+
+    def activation(self, x: Units) -> Units:
+        return (x > self.theta).to(x.dtype)
+
+    def dual(self, g: Units) -> Lead:
+        return self.theta * g.sum(-1)
+
+    def differences(self, x: Units, step: float, bound: float) -> tuple[Units, Units]:
+        plus, minus, here = (torch.relu(x + change - self.theta) for change in (step, -step, 0.0))
+        return (plus - minus) / 2, here - (plus + minus) / 2
+
+    def steepness(self, step: float) -> float:
+        return 2.0
+
+
 def _power(x: Tensor, n: float) -> Tensor:
     """x^n; by repeated squaring for whole n, so that powers of integers stay exact."""
     if not float(n).is_integer():
