@@ -57,9 +57,9 @@ def capacity(
 ) -> int:
     """The largest number of patterns of which a share of at least `criterion` comes back whole from corrupted cues.
 
-    make: an empty memory. draw: so many new patterns. The number is doubled or halved from `start` until it fails or holds, then bisected to a
-    relative `precision`, with new patterns each time; one call is one sample, so repeat it for a spread. 0 if not even one pattern
-    comes back, `limit` if that many do.
+    make: an empty memory. draw: so many new patterns. The number is doubled or halved from `start` until it fails or holds, then
+    bisected to a relative `precision`, with new patterns each time; one call is one sample, so repeat it for a spread. 0 if not even
+    one pattern comes back, `limit` if that many do.
     """
     if not 0 < criterion <= 1 or not 0 < precision < 1 or not 1 <= start <= limit:
         raise ValueError(

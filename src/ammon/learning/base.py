@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ammon.shapes import check_count
+
 PairwiseWeights = Float[Tensor, "post pre"]
 Post = Float[Tensor, "pattern post"]
 Pre = Float[Tensor, "pattern pre"]
@@ -97,6 +99,7 @@ def check_binary(where: str, what: str, rows: Tensor) -> None:
 
 def module_size(where: str, units: int, modules: int) -> int:
     """Units in each of so many equal modules; ValueError unless they come out even."""
+    check_count(where, "modules", modules)
     if units % modules:
         raise ValueError(f"{where}: {units} units do not make {modules} equal modules; choose a number that divides {units}.")
     return units // modules

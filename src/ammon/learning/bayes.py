@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from ammon.learning.base import PairwiseWeights, Post, Pre, check_binary, cut_modules_, module_size
@@ -87,7 +86,7 @@ class BayesianOptimal:
 
     miss: float = 0.0
     add: float = 0.0
-    prior: float = 0.1
+    prior: float = 0.01
     modules: int | None = None
     local: ClassVar[bool] = True
     online: ClassVar[bool] = True
@@ -110,10 +109,10 @@ class BayesianOptimal:
         if not len(pre):
             return state
         p_post, p_pre, pair, seen = follow(state, post, pre)
-        both = self.prior + seen * pair
-        only_post = self.prior + seen * (p_post.unsqueeze(-1) - pair)
-        only_pre = self.prior + seen * (p_pre - pair)
-        neither = self.prior + seen * (1 - p_post.unsqueeze(-1) - p_pre + pair)
+        # whole numbers again, free of the rounding of the means
+        together, posts, pres = (seen * pair).round(), (seen * p_post).round().unsqueeze(-1), (seen * p_pre).round()
+        both, only_post, only_pre = self.prior + together, self.prior + posts - together, self.prior + pres - together
+        neither = self.prior + seen - posts - pres + together
         shown = (both * (1 - self.miss) + only_post * self.add).log() - (only_pre * (1 - self.miss) + neither * self.add).log()
         hidden = (only_post * (1 - self.add) + both * self.miss).log() - (neither * (1 - self.add) + only_pre * self.miss).log()
         odds = ((both + only_post) / (only_pre + neither)).log()
@@ -126,6 +125,5 @@ class BayesianOptimal:
             cut_modules_(silence, size)
             if self.miss == self.add == 0:
                 matrix = (matrix + matrix.mT) / 2
-        prior = ((self.prior + seen * p_post) / (self.prior + seen * (1 - p_post))).log()
-        bias = prior + silence.sum(-1)
+        bias = ((self.prior + posts) / (self.prior + seen - posts)).log().squeeze(-1) + silence.sum(-1)
         return Traces(matrix.to(state.matrix.dtype), bias.to(state.bias.dtype), p_post, p_pre, pair, seen)

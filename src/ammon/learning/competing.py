@@ -26,8 +26,8 @@ class CompetingUnits:
     For each pattern the unit with the largest <W, v> has g = 1, the one in place `rank` g = -`push` (their Δ), all others 0.
     While a unit's currents are positive where it wins, its weights go to length R in the p-norm: d|W|^p/dt ∝ g <W, v> (R^p - |W|^p).
 
-    power: p >= 1. rank: k >= 2. radius: R. rate: the largest change of a weight in one step, as the changes of a batch are divided by the largest
-    of them ("fixed precision", their code). That division makes a batch differ from its patterns one by one: not online.
+    power: p >= 1. rank: k >= 2. radius: R. rate: the largest change of a weight in one step, as the changes of a batch are divided by
+    the largest of them ("fixed precision", their code). That division makes a batch differ from its patterns one by one: not online.
     """
 
     power: float = 2.0
@@ -67,7 +67,8 @@ class CompetingUnits:
         # in order, so that of equal currents the first unit comes first
         places = current.argsort(dim=-1, descending=True, stable=True)
         gate = torch.zeros_like(current).scatter_(1, places[:, self.rank - 1 : self.rank], -self.push).scatter_(1, places[:, :1], 1.0)
-        return self.radius**self.power * (gate.mT @ patterns) - (gate * current).sum(0).unsqueeze(-1) * weights
+        pulled: Tensor = self.radius**self.power * (gate.mT @ patterns)
+        return pulled - (gate * current).sum(0).unsqueeze(-1) * weights
 
     def learn(self, weights: Hidden, patterns: Visible, rate: float | None = None) -> Hidden:
         """The weights after one step on a batch, at the rule's own rate unless one is given."""
@@ -88,7 +89,7 @@ def train(rule: CompetingUnits, weights: Hidden, patterns: Visible, *, epochs: i
     check_count("train", "batch", batch)
     for epoch in range(epochs):
         order = torch.randperm(len(patterns), generator=generator, device=generator.device).to(patterns.device)
-        for rows in order.split(batch):
+        for rows in torch.split(order, batch):
             weights = rule.learn(weights, patterns[rows], rule.rate * (1 - epoch / epochs))
     return weights
 

@@ -40,7 +40,7 @@ class Storkey:
         auto, y, x = post is pre, post.to(learned), pre.to(learned)
         # each pattern scales the weights by 1 + 2/D: blocks so short that this stays below e lose no digits
         block = max(1, min(BLOCK, max(learned.shape) // 2))
-        for values, keys in zip(y.split(block), x.split(block), strict=True):
+        for values, keys in zip(torch.split(y, block), torch.split(x, block), strict=True):
             learned = _storkey_block(learned, keys if auto else values, keys, auto)
         return learned.to(state.dtype)
 
@@ -177,7 +177,8 @@ def _train(
     x, y = pre.to(weights), post.to(weights)
     lengths = x.square().sum(-1, keepdim=True)
     own = self_connections or post is not pre
-    blocks = [(keys, values, size, keys @ keys.mT) for keys, values, size in zip(x.split(BLOCK), y.split(BLOCK), lengths.split(BLOCK))]
+    parts = zip(torch.split(x, BLOCK), torch.split(y, BLOCK), torch.split(lengths, BLOCK), strict=True)
+    blocks = [(keys, values, sizes, keys @ keys.mT) for keys, values, sizes in parts]
     left, made = torch.zeros_like(lengths[0, 0]), 0
     while made < epochs:
         made += 1

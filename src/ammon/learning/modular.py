@@ -1,6 +1,6 @@
 """Modular networks: units in modules (hypercolumns) of equal size with one active unit each; none hears those of its own module.
 
-A unit that heard its own module would be told to stay as it is: no other unit there was ever active with it.
+Units of one module were never active together, so weights between them would say no more than: stay as you are.
 """
 
 from typing import Any
