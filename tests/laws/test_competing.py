@@ -19,9 +19,7 @@ def test_a_batch_is_the_plain_loop_over_patterns_units_and_entries(rule: Competi
     weights, patterns = _draw(6, 7), _draw(9, 7, seed=1)
     change = torch.zeros(6, 7, dtype=torch.float64)
     for v in patterns:
-        currents = []
-        for w in weights:
-            currents.append(sum(float(abs(w[i]) ** (rule.power - 1) * w[i].sign() * v[i]) for i in range(7)))
+        currents = [sum(float(abs(w[i]) ** (rule.power - 1) * w[i].sign() * v[i]) for i in range(7)) for w in weights]
         order = sorted(range(6), key=lambda unit: -currents[unit])
         for unit, gate in ((order[0], 1.0), (order[rule.rank - 1], -rule.push)):
             for i in range(7):

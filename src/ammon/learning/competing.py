@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ammon.learning.base import wide
-from ammon.shapes import check_count, check_positive, check_rows
+from ammon.shapes import Rows, check_count, check_positive, check_rows
 
 Hidden = Float[Tensor, "hidden visible"]
 Visible = Float[Tensor, "pattern visible"]
@@ -70,7 +70,7 @@ class CompetingUnits:
         pulled: Tensor = self.radius**self.power * (gate.mT @ patterns)
         return pulled - (gate * current).sum(0).unsqueeze(-1) * weights
 
-    def learn(self, weights: Hidden, patterns: Visible, rate: float | None = None) -> Hidden:
+    def learn(self, weights: Hidden, patterns: Rows, rate: float | None = None) -> Hidden:
         """The weights after one step on a batch, at the rule's own rate unless one is given."""
         _check(self, weights, patterns)
         if not len(patterns):
@@ -83,7 +83,7 @@ class CompetingUnits:
         return (learned + step * change).to(weights.dtype)
 
 
-def train(rule: CompetingUnits, weights: Hidden, patterns: Visible, *, epochs: int, batch: int = 100, generator: torch.Generator) -> Hidden:
+def train(rule: CompetingUnits, weights: Hidden, patterns: Rows, *, epochs: int, batch: int = 100, generator: torch.Generator) -> Hidden:
     """The weights after so many passes over the patterns, shuffled anew for each, at a rate that falls linearly to 0."""
     check_count("train", "epochs", epochs)
     check_count("train", "batch", batch)
