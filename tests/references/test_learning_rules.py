@@ -1,5 +1,6 @@
 """Learning rules and the sweep over pairwise weights against plain loops in float64, written from the formulas."""
 
+import contextlib
 import math
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ammon.dynamics.sweep import sweep
 from ammon.energies.pairwise_flips import PairwiseFlips
-from ammon.learning import field
+from ammon.learning import field, pseudo_inverse
 from ammon.learning.bayes import BayesianOptimal, Bcpnn, Willshaw
 from ammon.learning.covariance import Covariance, PresynapticCovariance
 from ammon.learning.field import Delta, Perceptron, Storkey, diederich_opper_1, diederich_opper_2
@@ -284,6 +285,24 @@ def test_learning_in_blocks_is_learning_one_by_one(block: int, auto: bool, monke
         assert not isinstance(rule, Storkey) or torch.equal(matrix, matrix.mT)
         none = rule.learn(found, x[:0], x[:0])  # type: ignore[arg-type]
         assert torch.equal(none if isinstance(none, Tensor) else none.matrix, matrix)
+
+
+@pytest.mark.parametrize("auto", [True, False])
+@pytest.mark.parametrize("copies", [0, 3])
+def test_the_recursive_pseudo_inverse_takes_blocks_in_as_it_takes_one_by_one(
+    auto: bool, copies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = _draw(40, 50)
+    # copies make the second block one that must be gone through one by one
+    x = torch.cat([x[:20], 2 * x[:copies], x[20:]])
+    y, rule, states = (x if auto else _draw(len(x), 4, seed=1)), RecursivePseudoInverse(), []
+    for block in (1, 16):
+        monkeypatch.setattr(pseudo_inverse, "BLOCK", block)
+        with pytest.warns(UserWarning, match=f"{copies} of") if copies else contextlib.nullcontext():
+            states.append(rule.learn(rule.begin(y.shape[1], 50, x), y, x))
+    for one, many in zip(*states, strict=True):
+        torch.testing.assert_close(many, one, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(states[1].inverse, torch.linalg.pinv(x.mT @ x, hermitian=True, rtol=1e-10), rtol=1e-6, atol=1e-9)
 
 
 def plain_sweep(weights: Tensor, bias: Tensor, state: Tensor, order: Tensor, free: Tensor) -> Tensor:
