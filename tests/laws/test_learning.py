@@ -165,6 +165,16 @@ def test_the_pseudo_inverse_holds_one_pattern_less_than_units(rule: Rule[Any]) -
         torch.testing.assert_close(patterns @ memory.matrix.mT, patterns)
 
 
+@pytest.mark.filterwarnings("ignore:.*depend linearly")
+@pytest.mark.parametrize("rule", [PseudoInverse(), RecursivePseudoInverse()])
+@pytest.mark.parametrize("patterns", [25, 40])
+def test_patterns_that_fill_the_space_give_the_identity_and_recall_ends(rule: Rule[Any], patterns: int) -> None:
+    memory = am.PairwiseMemory(25, rule, steps=200, update="asynchronous")
+    memory.write(_signs(patterns, 25, seed=2))
+    assert torch.equal(memory.matrix, torch.eye(25, dtype=torch.float64))
+    assert memory.recall(_signs(6, 25, seed=3), generator=torch.Generator().manual_seed(2)).converged.all()
+
+
 def test_adaline_converges_to_the_pseudo_inverse() -> None:
     keys, values = _signs(8, 30), _draw(8, 5, seed=1)
     memory, exact = am.PairwiseMemory(30, Delta(epochs=500, tolerance=1e-9)), am.PairwiseMemory(30, PseudoInverse())

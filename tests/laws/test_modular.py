@@ -159,6 +159,16 @@ def test_one_winner_by_the_largest_is_one_winner_by_order() -> None:
     assert torch.equal(Winners(1, 6)(x), torch.zeros(50, 6, 4).double().scatter(-1, places, 1.0).flatten(1))
 
 
+def test_a_bayesian_memory_moved_to_a_precision_that_cannot_count_stays_finite() -> None:
+    memory = am.bayesian_optimal(64, active=8)
+    memory.write(am.modular_patterns(3000, 8, 8, generator=_generator()))
+    memory.half()
+    memory.write(am.modular_patterns(10, 8, 8, generator=_generator(1), dtype=torch.float16))
+    assert torch.isfinite(memory.matrix).all()
+    assert memory.bias is not None
+    assert torch.isfinite(memory.bias).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("make", [lambda: am.modular_bcpnn(64), lambda: am.bayesian_optimal(64, active=8)])
 def test_bayesian_memories_recall_in_every_precision(make, dtype: torch.dtype) -> None:  # type: ignore[no-untyped-def]

@@ -76,7 +76,7 @@ class Bcpnn:
 
 @dataclass(frozen=True)
 class BayesianOptimal:
-    """The weights and biases of the most likely answer if units are independent given it (Knoblauch 2011, eqs. 2.5-2.9).
+    """The weights and biases of the most likely answer if units are independent given it (Knoblauch 2011).
 
     With n_ab patterns in which the sender did a and the receiver b, and a cue that loses an active unit with probability `miss` and
     wrongly shows a silent one with probability `add`: the field is log P(y = 1 | cue)/P(y = 0 | cue), with
@@ -111,8 +111,9 @@ class BayesianOptimal:
         p_post, p_pre, pair, seen = follow(state, post, pre)
         # whole numbers again, free of the rounding of the means
         together, posts, pres = (seen * pair).round(), (seen * p_post).round().unsqueeze(-1), (seen * p_pre).round()
-        both, only_post, only_pre = self.prior + together, self.prior + posts - together, self.prior + pres - together
-        neither = self.prior + seen - posts - pres + together
+        counts = (together, posts - together, pres - together, seen - posts - pres + together)
+        # at least 0 also where a memory was moved to a precision that cannot count so far
+        both, only_post, only_pre, neither = (self.prior + count.clamp_min(0) for count in counts)
         shown = (both * (1 - self.miss) + only_post * self.add).log() - (only_pre * (1 - self.miss) + neither * self.add).log()
         hidden = (only_post * (1 - self.add) + both * self.miss).log() - (neither * (1 - self.add) + only_pre * self.miss).log()
         odds = ((both + only_post) / (only_pre + neither)).log()
@@ -125,5 +126,5 @@ class BayesianOptimal:
             cut_modules_(silence, size)
             if self.miss == self.add == 0:
                 matrix = (matrix + matrix.mT) / 2
-        bias = ((self.prior + posts) / (self.prior + seen - posts)).log().squeeze(-1) + silence.sum(-1)
+        bias = ((self.prior + posts) / (self.prior + (seen - posts).clamp_min(0))).log().squeeze(-1) + silence.sum(-1)
         return Traces(matrix.to(state.matrix.dtype), bias.to(state.bias.dtype), p_post, p_pre, pair, seen)

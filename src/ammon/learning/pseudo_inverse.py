@@ -38,9 +38,7 @@ class PseudoInverse:
         if int(kept.sum()) < len(x):
             _warn("PseudoInverse", len(x) - int(kept.sum()), len(x))
         u, s, v = u[:, kept], s[kept], v[kept]
-        weights = v.mT @ v if post is pre else (y.mT @ u / s) @ v
-        if post is pre:
-            weights = (weights + weights.mT) / 2
+        weights = _projector(v) if post is pre else (y.mT @ u / s) @ v
         residual = (y - x @ weights.mT).abs().amax()
         if post is pre and not self.self_connections:
             weights.fill_diagonal_(0)
@@ -85,11 +83,22 @@ class RecursivePseudoInverse:
             dependent += _append(weights, projector, inverse, y, x, slack, auto)
         if dependent:
             _warn("RecursivePseudoInverse", dependent, len(pre))
+        # patterns that fill the space: the identity itself, as fields of nothing but rounding would never settle
+        if round(float(projector.trace())) == len(projector):
+            projector = torch.eye(len(projector)).to(projector)
         if post is pre:
             weights = projector.clone()
             if not self.self_connections:
                 weights.fill_diagonal_(0)
         return Projection(weights.to(state.matrix.dtype), projector.to(state.projector.dtype), inverse.to(state.inverse.dtype))
+
+
+def _projector(basis: Tensor) -> Tensor:
+    """On the span of orthonormal rows; the identity itself if they fill the space, as fields of nothing but rounding would never settle."""
+    if len(basis) == basis.shape[1]:
+        return torch.eye(len(basis)).to(basis)
+    product = basis.mT @ basis
+    return (product + product.mT) / 2
 
 
 def _append(weights: Tensor, projector: Tensor, inverse: Tensor, y: Tensor, x: Tensor, slack: float, auto: bool) -> int:
