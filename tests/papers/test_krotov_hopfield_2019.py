@@ -51,7 +51,6 @@ def check_beats_random(digits: dict[str, Tensor], rule: CompetingUnits, hidden: 
     powers = (1.0, 3.0, 4.5)
     ours = {n: mistakes(rule, learned, digits, count, n) for n in powers}
     theirs = {n: mistakes(rule, random, digits, count, n) for n in powers}
-    print({n: (float(ours[n].double().mean()), float(theirs[n].double().mean())) for n in powers})
     for n in (3.0, 4.5):
         # McNemar's exact test over the digits on which the two differ
         better, worse = int((theirs[n] & ~ours[n]).sum()), int((ours[n] & ~theirs[n]).sum())
