@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ammon.catalog import CATALOG as CATALOG
     from ammon.catalog import amari as amari
+    from ammon.catalog import bayesian_optimal as bayesian_optimal
     from ammon.catalog import bcpnn as bcpnn
     from ammon.catalog import compositional as compositional
     from ammon.catalog import delta as delta
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ammon.catalog import minerva2 as minerva2
     from ammon.catalog import mixed_sequence as mixed_sequence
     from ammon.catalog import modern_hopfield as modern_hopfield
+    from ammon.catalog import modular_bcpnn as modular_bcpnn
     from ammon.catalog import perceptron as perceptron
     from ammon.catalog import pseudo_inverse as pseudo_inverse
     from ammon.catalog import random_features as random_features
@@ -51,10 +53,13 @@ if TYPE_CHECKING:
     from ammon.parts.corruption import Flip as Flip
     from ammon.parts.corruption import Mask as Mask
     from ammon.parts.corruption import Noise as Noise
+    from ammon.parts.corruption import Swap as Swap
     from ammon.parts.lagrangians import Lagrangian as Lagrangian
     from ammon.parts.patterns import bipolar as bipolar
+    from ammon.parts.patterns import modular_patterns as modular_patterns
     from ammon.parts.patterns import prepare as prepare
     from ammon.parts.patterns import random_patterns as random_patterns
+    from ammon.parts.patterns import sparse_patterns as sparse_patterns
     from ammon.parts.patterns import unit as unit
     from ammon.parts.retrieve import retrieve as retrieve
     from ammon.parts.separations import Softmax as Softmax
@@ -67,19 +72,19 @@ if TYPE_CHECKING:
 # torch takes a second to import, so nothing is imported before it is used (PEP 562)
 _HOMES = {
     "ammon.catalog": (
-        "CATALOG amari bcpnn compositional delta dense diffusion exponential exponential_sequence hebbian_expansion holographic hopfield "
-        "kernel_logistic kernel_ridge kohonen large_dim_dense log_sum_relu minerva2 mixed_sequence modern_hopfield "
-        "perceptron pseudo_inverse random_features rectified_dense sequence sparse_distributed sparse_hopfield storkey "
-        "synchronous_hopfield u_hop universal willshaw"
+        "CATALOG amari bayesian_optimal bcpnn compositional delta dense diffusion exponential exponential_sequence hebbian_expansion "
+        "holographic hopfield kernel_logistic kernel_ridge kohonen large_dim_dense log_sum_relu minerva2 mixed_sequence "
+        "modern_hopfield modular_bcpnn perceptron pseudo_inverse random_features rectified_dense sequence sparse_distributed "
+        "sparse_hopfield storkey synchronous_hopfield u_hop universal willshaw"
     ),
     "ammon.dynamics.settle": "Recall settle",
     "ammon.memories.associative": "AssociativeMemory",
     "ammon.memories.base": "Memory",
     "ammon.memories.binary": "BinaryMemory",
     "ammon.memories.pairwise": "PairwiseMemory",
-    "ammon.parts.corruption": "Blur Flip Mask Noise",
+    "ammon.parts.corruption": "Blur Flip Mask Noise Swap",
     "ammon.parts.lagrangians": "Lagrangian",
-    "ammon.parts.patterns": "bipolar prepare random_patterns unit",
+    "ammon.parts.patterns": "bipolar modular_patterns prepare random_patterns sparse_patterns unit",
     "ammon.parts.retrieve": "retrieve",
     "ammon.parts.separations": "Softmax",
     "ammon.parts.similarity": "Dot Euclidean Similarity",

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ammon.learning.bayes import Bcpnn, Willshaw
+from ammon.learning.base import module_size
+from ammon.learning.bayes import BayesianOptimal, Bcpnn, Willshaw
 from ammon.learning.field import Delta, Perceptron, Storkey
 from ammon.learning.hebb import Hebb
 from ammon.learning.kernel_logistic import Logistic
 from ammon.learning.kernel_ridge import Ridge
+from ammon.learning.modular import Modular
 from ammon.learning.pseudo_inverse import RecursivePseudoInverse
 from ammon.learning.spherical_code import SphericalCode
 from ammon.memories.associative import AssociativeMemory
@@ -30,7 +32,7 @@ from ammon.parts.expansions import Sine
 from ammon.parts.features import SinCos
 from ammon.parts.kernels import GaussianKernel
 from ammon.parts.lagrangians import Identity, Lagrangian, Sign, Winners
-from ammon.parts.patterns import Preparation
+from ammon.parts.patterns import Preparation, modules_of
 from ammon.parts.separations import Entmax, LogSumRelu, Power, RectifiedPower, Softmax, Step
 from ammon.parts.similarity import Dot, Euclidean, Manhattan, NormalisedDot, Relevant, Similarity
 from ammon.shapes import check_positive
@@ -100,6 +102,24 @@ def willshaw(dim: int, active: int | None = None, steps: int = 10) -> PairwiseMe
 def bcpnn(dim: int, active: int | None = None, groups: int = 1, steps: int = 10) -> PairwiseMemory:
     """Bayesian confidence propagation for patterns of 0 and 1 (Lansner & Ekeberg 1989); `active` units win in each of `groups` groups."""
     return PairwiseMemory(dim, Bcpnn(), Winners(active or max(1, round(math.log2(dim // groups))), groups), steps)
+
+
+def modular_bcpnn(dim: int, modules: int | None = None, steps: int = 15) -> PairwiseMemory:
+    """BCPNN in modules (hypercolumns) with one winner each that hear only other modules (Lansner et al. 2026).
+
+    modules: √D by default, or the next divisor of D. What was never active together counts against itself by 1/(n + 1)².
+    """
+    modules = modules_of(dim) if modules is None else modules
+    module_size("modular_bcpnn", dim, modules)
+    return PairwiseMemory(dim, Modular(Bcpnn(floor=None), modules), Winners(1, modules), steps)
+
+
+def bayesian_optimal(dim: int, active: int | None = None, miss: float = 0.0, add: float = 0.0, steps: int = 10) -> PairwiseMemory:
+    """The Bayesian associative memory for patterns of 0 and 1 (Knoblauch 2011); `active` units win, log2(D) by default.
+
+    miss, add: how often a cue loses an active unit, or shows a silent one.
+    """
+    return PairwiseMemory(dim, BayesianOptimal(miss, add), Winners(active or max(1, round(math.log2(dim)))), steps)
 
 
 def dense(dim: int, n: int = 3, steps: int = 50) -> BinaryMemory:
@@ -264,6 +284,12 @@ CATALOG: dict[str, Entry] = {
     "perceptron": Entry(perceptron, "I", "W, learned", "dot", "identity", "sign, one by one", "Gardner 1988", "bipolar", "auto", "2 D²"),
     "willshaw": Entry(willshaw, "I", "W = max ξξᵀ", "dot", "identity", "k winners", "Willshaw et al. 1969", "sparse", "auto", "2 D²"),
     "bcpnn": Entry(bcpnn, "I", "W, log odds", "dot", "identity", "k winners", "Lansner & Ekeberg 1989", "sparse", "auto", "2 D²"),
+    "modular_bcpnn": Entry(
+        modular_bcpnn, "I", "W, log odds", "dot", "identity", "a winner per module", "Lansner et al. 2026", "modular", "auto", "2 D²"
+    ),
+    "bayesian_optimal": Entry(
+        bayesian_optimal, "I", "W, log odds of all counts", "dot", "identity", "k winners", "Knoblauch 2011", "sparse", "auto", "2 D²"
+    ),
     "dense": Entry(dense, "Ξ", "Ξ", "dot", "xⁿ⁻¹", "sign, one by one", "Krotov & Hopfield 2016", "bipolar", "auto", "4 N D"),
     "rectified_dense": Entry(
         rectified_dense, "Ξ", "Ξ", "dot", "relu(x)ⁿ⁻¹", "sign, one by one", "Krotov & Hopfield 2016", "bipolar", "auto", "4 N D"

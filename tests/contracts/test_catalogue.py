@@ -116,7 +116,7 @@ def test_saved_and_loaded_it_is_the_same_memory(name: str, hetero: bool, tmp_pat
     entry = am.CATALOG[name]
     memory, cue = entry.make(DIM), _rows(entry, 3, seed=1)
     rows = _rows(entry, 5)
-    memory.write(rows, rows[:, :7]) if hetero else memory.write(rows)
+    memory.write(rows, rows[:, :8]) if hetero else memory.write(rows)
     steps = {"steps": 1} if hetero else {}
     am.save(memory, tmp_path / "memory.safetensors")
     loaded = am.load(tmp_path / "memory.safetensors")
@@ -124,7 +124,7 @@ def test_saved_and_loaded_it_is_the_same_memory(name: str, hetero: bool, tmp_pat
     assert len(loaded) == 5
     assert repr(loaded) == repr(memory)
     assert torch.equal(loaded.recall(cue, **steps).state, memory.recall(cue, **steps).state)
-    loaded.write(rows, rows[:, :7]) if hetero else loaded.write(rows)
+    loaded.write(rows, rows[:, :8]) if hetero else loaded.write(rows)
     assert len(loaded) == 10
 
 
