@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 import ammon as am
+from ammon.analysis.capacity import Held, capacity
+from ammon.analysis.expansion_theory import features_per_pattern, most_patterns
 from ammon.analysis.plots import BLUE, INK, VERMILION
-from ammon.analysis.synapses import Held, capacity
-from ammon.analysis.theory import features_per_pattern, most_patterns
 from ammon.learning.hebb import Hebb
 from ammon.learning.pseudo_inverse import RecursivePseudoInverse
 from ammon.memories.base import Memory

@@ -28,7 +28,7 @@ class ExpansionMemory(Memory):
     """Constant in size: (dim + value_dim) × features numbers, whatever the number of patterns; written one at a time or together.
 
     With N patterns far from each other and from the cue the field of a unit has noise sqrt(N/features) of what a pattern itself gives
-    (`ammon.analysis.theory`), so it takes some ten features per pattern. With values it settles among the keys and reads the
+    (`ammon.analysis.expansion_theory`), so it takes some ten features per pattern. With values it settles among the keys and reads the
     values in its last step, by weights of their own.
     rule: any rule that learns online; Hebb's by default. activation: Sign by default, for patterns and values of ±1.
     """

@@ -8,8 +8,8 @@ from scipy.stats import norm, t
 from torch import Tensor
 
 import ammon as am
-from ammon.analysis.synapses import bits_of_sparse, bits_of_units, capacity, count_synapses
-from ammon.analysis.theory import features_per_pattern, mean_square, most_patterns, self_vote, unit_error
+from ammon.analysis.capacity import bits_of_sparse, bits_of_units, capacity, count_synapses
+from ammon.analysis.expansion_theory import features_per_pattern, mean_square, most_patterns, self_vote, unit_error
 from ammon.learning.hebb import Hebb
 from ammon.memories.expansion import ExpansionMemory
 from ammon.parts.corruption import Flip
