@@ -162,8 +162,7 @@ def fisher(matrix: HiddenWeights, context: Contexts, units: slice, n: float, tem
     total = torch.zeros_like(matrix)
     for part in context.split(_rows(matrix, units)):
         (bent_plus, plus), (bent_minus, minus) = _powers(matrix, part, units, n, temperature)
-        slope = 1 - torch.tanh((bent_plus * plus).sum(-1) - (bent_minus * minus).sum(-1)).square()
-        gain = about * (slope * n / temperature).square()
+        gain = about * (_slope((bent_plus * plus).sum(-1) - (bent_minus * minus).sum(-1)) * n / temperature).square()
         change = bent_plus - bent_minus
         moved = torch.einsum("bu,buk->bk", gain, change.square())
         total += moved.mT @ part.square()
@@ -181,9 +180,9 @@ def _pull(
     total, worst = torch.zeros_like(matrix), []
     for part, target in zip(context.split(size), targets.split(size), strict=True):
         (bent_plus, plus), (bent_minus, minus) = _powers(matrix, part, units, n, temperature)
-        c = torch.tanh((bent_plus * plus).sum(-1) - (bent_minus * minus).sum(-1))
-        error = target - c
-        back = error.pow(2 * error_power - 1) * (1 - c * c) * (2 * error_power * n / temperature)
+        field = (bent_plus * plus).sum(-1) - (bent_minus * minus).sum(-1)
+        error = target - torch.tanh(field)
+        back = error.pow(2 * error_power - 1) * _slope(field) * (2 * error_power * n / temperature)
         x = part[:, units]
         toward = torch.einsum("bu,buk->bk", back, bent_plus) - (
             back.sum(-1, keepdim=True) * bent_minus[:, 0] if bent_minus.shape[1] == 1 else torch.einsum("bu,buk->bk", back, bent_minus)
@@ -203,6 +202,11 @@ def _powers(matrix: Tensor, context: Tensor, units: slice, n: float, temperature
     plus = torch.addcmul(h, 1 - x, own)
     minus = h if bool((x == -1).all()) else torch.addcmul(h, 1 + x, own, value=-1)
     return tuple((bend.activation(scores), torch.relu(scores / temperature)) for scores in (plus, minus))
+
+
+def _slope(field: Tensor) -> Tensor:
+    """1 - tanh², which is not rounded to 0 where tanh is to ±1: steps are normalised, so small gradients count."""
+    return 4 * torch.sigmoid(2 * field) * torch.sigmoid(-2 * field)
 
 
 def _rows(matrix: Tensor, units: slice) -> int:

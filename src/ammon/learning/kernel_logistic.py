@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ammon.learning.kernel import Dual, Fit, Gram
+from ammon.learning.reduced import Reduced
 from ammon.shapes import check_count, check_positive
 
 # iterations of the search for the first length, and how many patterns tell it well enough where all are new
@@ -39,18 +40,18 @@ class Logistic:
         problem = _Problem(gram, targets.mT.contiguous(), self.penalty)
         zero = torch.zeros_like(problem.targets)
         at = problem.at(zero, zero) if start is None else problem.at(start.mT.contiguous())
-        curvature = _guess(gram.matrix, self.penalty) if start is None else _curvature(at)
-        if gram.lower is not None and not _stale(self.penalty / gram.shift, curvature):
-            curvature = self.penalty / gram.shift
+        curvature = _guess(float(gram.matrix.diagonal().mean()), self.penalty) if start is None else _curvature(at)
+        if gram.held is not None and not _stale(self.penalty / gram.held.shift, curvature):
+            curvature = self.penalty / gram.held.shift
         problem.factor(curvature)
-        steps, waited, factored, count = _Steps(), 0, 1, 0
+        steps, waited, factored, count = Steps(), 0, 1, 0
         if not at.residual <= self.tolerance:
             # on new patterns the curvature is 1/4: one step of the best length brings it near what it will be
             at, count = problem.along(at, curvature, SAMPLE if start is None else len(targets)), 1
         best = at
         while not at.residual <= self.tolerance and count < self.iterations:
             if waited >= WAIT and factored < FACTORISATIONS and _stale(curvature, _curvature(at)):
-                curvature, waited, factored, steps = _curvature(at), 0, factored + 1, _Steps()
+                curvature, waited, factored, steps = _curvature(at), 0, factored + 1, Steps()
                 problem.factor(curvature)
             at = problem.step(at, steps, curvature)
             count, waited = count + 1, waited + 1
@@ -62,6 +63,42 @@ class Logistic:
             at = problem.at(at.dual)
             at = at if at.residual < best.residual else best
         return at.dual.mT, Fit(at.residual, count, at.residual <= self.tolerance)
+
+    def solve_reduced(self, problem: Reduced, start: Dual | None = None) -> tuple[Dual, Fit]:
+        """The same loss in a space of few features, its curvature of each unit divided out direction by direction."""
+
+        def at(place: Tensor) -> _Place:
+            loss, bend = torch.zeros_like(place[:, 0]), torch.zeros_like(place[:, 0])
+
+            def error(field: Tensor, targets: Tensor) -> Tensor:
+                margin = targets * field
+                wrong = torch.sigmoid(-margin)
+                loss.sub_(logsigmoid(margin).sum(0).to(loss))
+                bend.add_((wrong - wrong.square()).sum(0).to(bend))
+                return wrong * targets
+
+            left = problem.gather(place.mT, error).mT - self.penalty * place
+            loss.add_(self.penalty / 2 * place.square().sum(-1))
+            return _Place(place, left, loss, (bend / max(1, problem.count)).clamp_min_(1e-6), problem.size(left))
+
+        now = best = at(torch.zeros(problem.units, len(problem.moments)).to(problem.moments) if start is None else problem.place(start).mT)
+        steps, waited, count = Steps(), 0, 0
+        first = _guess(float(problem.moments.sum()) / max(1, problem.count), self.penalty)
+        curvature = now.curvature if start is not None else torch.full_like(now.curvature, first)
+        while not best.residual <= self.tolerance and count < self.iterations:
+            ratio = now.curvature / curvature
+            if waited >= WAIT and bool(((ratio > STALE) | (ratio < 1 / STALE)).any()):
+                curvature, waited, steps = now.curvature, 0, Steps()
+            step = now.left / (curvature.unsqueeze(-1) * problem.moments + self.penalty)
+            new = at(steps.mix(step, now.place + step, now.place)[0])
+            worse = ~(new.loss <= now.loss + 16 * torch.finfo(new.loss.dtype).eps * now.loss.abs())
+            if bool(worse.any()):
+                # the bound 1/4 on p(1 - p) lets the loss fall for sure
+                safe = now.place + now.left / (problem.moments / 4 + self.penalty)
+                new, steps = at(torch.where(worse.unsqueeze(-1), safe, new.place)), Steps()
+            now, count, waited = new, count + 1, waited + 1
+            best = now if now.residual < best.residual else best
+        return problem.dual(best.place.mT), Fit(best.residual, count, best.residual <= self.tolerance)
 
 
 @dataclass(frozen=True)
@@ -76,7 +113,18 @@ class _Point:
     residual: float
 
 
-class _Steps:
+@dataclass(frozen=True)
+class _Place:
+    """Coefficients in the space of features [unit, direction], what is left of the gradient there, loss and mean p(1 - p) of each unit."""
+
+    place: Tensor
+    left: Tensor
+    loss: Tensor
+    curvature: Tensor
+    residual: float
+
+
+class Steps:
     """The last steps of every unit: how the plain step and its end have changed from one iteration to the next."""
 
     def __init__(self) -> None:
@@ -108,13 +156,14 @@ class _Problem:
     """The loss of all units, and steps down it."""
 
     def __init__(self, gram: Gram, targets: Tensor, penalty: float) -> None:
-        self.gram, self.targets, self.penalty = gram, targets, penalty
+        self.gram, self.targets, self.penalty, self.shift = gram, targets, penalty, 0.0
 
     def factor(self, curvature: float) -> None:
         """Factor K + λ/d̄ I, with more than that where rounding asks for it."""
         shift = self.penalty / curvature
         while not self.gram.factor(shift):
             shift = max(4 * shift, float(torch.finfo(self.targets.dtype).eps) * float(self.gram.matrix.diagonal().sum()))
+        self.shift = shift
 
     def at(self, dual: Tensor, field: Tensor | None = None) -> _Point:
         field = dual @ self.gram.matrix if field is None else field
@@ -140,14 +189,14 @@ class _Problem:
             length = torch.where(bend > 0, length + slope / bend, length)
         return self._safe(at, self.at(at.dual + length * step, at.field + length * along), step, along)
 
-    def step(self, at: _Point, steps: _Steps, curvature: float) -> _Point:
+    def step(self, at: _Point, steps: Steps, curvature: float) -> _Point:
         step, along = self._plain(at, curvature)
         return self._safe(at, self.at(*steps.mix(step, at.dual + step, at.field + along)), step, along)
 
     def _plain(self, at: _Point, curvature: float) -> tuple[Tensor, Tensor]:
         """The plain step, and K step: no product is needed, since d̄ (K + sI) step = r."""
         step = self.gram.solve(at.left).div_(curvature)
-        return step, (at.left / curvature).sub_(step, alpha=self.gram.shift)
+        return step, (at.left / curvature).sub_(step, alpha=self.shift)
 
     def _safe(self, at: _Point, new: _Point, step: Tensor, along: Tensor) -> _Point:
         """The new point; for units whose loss rose, the plain step as far as the bound 1/4 on p(1 - p) lets it fall for sure
@@ -163,9 +212,8 @@ class _Problem:
         return self.at(dual, field)
 
 
-def _guess(matrix: Tensor, penalty: float) -> float:
+def _guess(own: float, penalty: float) -> float:
     """p(1 - p) of one pattern alone: λα = σ(-κα), κ its kernel with itself; solved for u = κα by bisection."""
-    own = float(matrix.diagonal().mean())
     low, high = 0.0, own / penalty + 1
     for _ in range(60):
         middle = (low + high) / 2
