@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ammon.catalog import kernel_ridge as kernel_ridge
     from ammon.catalog import kohonen as kohonen
     from ammon.catalog import large_dim_dense as large_dim_dense
+    from ammon.catalog import learned_dense as learned_dense
     from ammon.catalog import log_sum_relu as log_sum_relu
     from ammon.catalog import minerva2 as minerva2
     from ammon.catalog import mixed_sequence as mixed_sequence
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ammon.catalog import sparse_hopfield as sparse_hopfield
     from ammon.catalog import storkey as storkey
     from ammon.catalog import synchronous_hopfield as synchronous_hopfield
+    from ammon.catalog import todam as todam
     from ammon.catalog import universal as universal
     from ammon.catalog import willshaw as willshaw
     from ammon.dynamics.settle import Recall as Recall
@@ -65,9 +67,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "ammon.catalog": (
         "CATALOG amari bcpnn delta dense diffusion exponential exponential_sequence holographic hopfield "
-        "kernel_logistic kernel_ridge kohonen large_dim_dense log_sum_relu minerva2 mixed_sequence modern_hopfield "
+        "kernel_logistic kernel_ridge kohonen large_dim_dense learned_dense log_sum_relu minerva2 mixed_sequence modern_hopfield "
         "perceptron pseudo_inverse random_features rectified_dense sequence sparse_distributed sparse_hopfield storkey "
-        "synchronous_hopfield universal willshaw"
+        "synchronous_hopfield todam universal willshaw"
     ),
     "ammon.dynamics.settle": "Recall settle",
     "ammon.memories.associative": "AssociativeMemory",

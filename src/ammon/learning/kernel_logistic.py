@@ -22,6 +22,8 @@ NEWTON, SAMPLE = 8, 512
 DEPTH = 5
 # the mean curvature may be off by this factor before a new factorisation pays
 STALE = 2.0
+# products of one Newton step in a space of few features, and how often it may be halved
+PRODUCTS, HALVINGS = 30, 20
 # iterations before the curvature is looked at again, and factorisations in all
 WAIT, FACTORISATIONS = 3, 4
 
@@ -44,14 +46,14 @@ class Logistic:
         if gram.held is not None and not _stale(self.penalty / gram.held.shift, curvature):
             curvature = self.penalty / gram.held.shift
         problem.factor(curvature)
-        steps, waited, factored, count = Steps(), 0, 1, 0
+        steps, waited, factored, count = _Steps(), 0, 1, 0
         if not at.residual <= self.tolerance:
             # on new patterns the curvature is 1/4: one step of the best length brings it near what it will be
             at, count = problem.along(at, curvature, SAMPLE if start is None else len(targets)), 1
         best = at
         while not at.residual <= self.tolerance and count < self.iterations:
             if waited >= WAIT and factored < FACTORISATIONS and _stale(curvature, _curvature(at)):
-                curvature, waited, factored, steps = _curvature(at), 0, factored + 1, Steps()
+                curvature, waited, factored, steps = _curvature(at), 0, factored + 1, _Steps()
                 problem.factor(curvature)
             at = problem.step(at, steps, curvature)
             count, waited = count + 1, waited + 1
@@ -65,7 +67,10 @@ class Logistic:
         return at.dual.mT, Fit(at.residual, count, at.residual <= self.tolerance)
 
     def solve_reduced(self, problem: Reduced, start: Dual | None = None) -> tuple[Dual, Fit]:
-        """The same loss in a space of few features, its curvature of each unit divided out direction by direction."""
+        """The same loss in a space of few features, by Newton's method: each unit's step by conjugate gradients, all units together.
+
+        Where features cannot tell patterns apart the curvature is uneven, so that one mean curvature is no longer enough.
+        """
 
         def at(place: Tensor) -> _Place:
             loss, bend = torch.zeros_like(place[:, 0]), torch.zeros_like(place[:, 0])
@@ -81,24 +86,52 @@ class Logistic:
             loss.add_(self.penalty / 2 * place.square().sum(-1))
             return _Place(place, left, loss, (bend / max(1, problem.count)).clamp_min_(1e-6), problem.size(left))
 
-        now = best = at(torch.zeros(problem.units, len(problem.moments)).to(problem.moments) if start is None else problem.place(start).mT)
-        steps, waited, count = Steps(), 0, 0
-        first = _guess(float(problem.moments.sum()) / max(1, problem.count), self.penalty)
-        curvature = now.curvature if start is not None else torch.full_like(now.curvature, first)
-        while not best.residual <= self.tolerance and count < self.iterations:
-            ratio = now.curvature / curvature
-            if waited >= WAIT and bool(((ratio > STALE) | (ratio < 1 / STALE)).any()):
-                curvature, waited, steps = now.curvature, 0, Steps()
-            step = now.left / (curvature.unsqueeze(-1) * problem.moments + self.penalty)
-            new = at(steps.mix(step, now.place + step, now.place)[0])
-            worse = ~(new.loss <= now.loss + 16 * torch.finfo(new.loss.dtype).eps * now.loss.abs())
-            if bool(worse.any()):
-                # the bound 1/4 on p(1 - p) lets the loss fall for sure
-                safe = now.place + now.left / (problem.moments / 4 + self.penalty)
-                new, steps = at(torch.where(worse.unsqueeze(-1), safe, new.place)), Steps()
-            now, count, waited = new, count + 1, waited + 1
-            best = now if now.residual < best.residual else best
-        return problem.dual(best.place.mT), Fit(best.residual, count, best.residual <= self.tolerance)
+        now = at(torch.zeros(problem.units, len(problem.moments)).to(problem.moments) if start is None else problem.place(start).mT)
+        count = 0
+        while not now.residual <= self.tolerance and count < self.iterations:
+            step, taken = self._newton(problem, now)
+            new, count = at(now.place + step), count + 1 + taken
+            for _ in range(HALVINGS):
+                worse = ~(new.loss <= now.loss + 16 * torch.finfo(new.loss.dtype).eps * now.loss.abs()).unsqueeze(-1)
+                if not bool(worse.any()):
+                    break
+                step = torch.where(worse, step / 2, step)
+                new, count = at(now.place + step), count + 1
+            now = new
+        return problem.dual(now.place.mT), Fit(now.residual, count, now.residual <= self.tolerance)
+
+    def _newton(self, problem: Reduced, now: "_Place") -> tuple[Tensor, int]:
+        """The Newton step of every unit to a tenth of its gradient or better, and the products that it took."""
+
+        def product(rows: Tensor) -> Tensor:
+            return problem.curve(now.place.mT, rows.mT).mT + self.penalty * rows
+
+        scale = now.curvature.unsqueeze(-1) * problem.moments + self.penalty
+        step, left = torch.zeros_like(now.place), now.left
+        way = left / scale
+        size = (left * way).sum(-1, keepdim=True)
+        enough, taken = size * min(0.01, now.residual), 0
+        while bool((size > enough).any()) and taken < PRODUCTS:
+            turned = product(way)
+            # units that are done stay as they are
+            length = torch.where(size > enough, size / (way * turned).sum(-1, keepdim=True).clamp_min(1e-300), 0)
+            step, left = step + length * way, left - length * turned
+            scaled = left / scale
+            new = (left * scaled).sum(-1, keepdim=True)
+            way = torch.where(size > enough, scaled + new / size.clamp_min(1e-300) * way, way)
+            size, taken = torch.where(size > enough, new, size), taken + 1
+        return step, taken
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Coefficients in the space of features [unit, direction], what is left of the gradient there, loss and mean p(1 - p) of each unit."""
+
+    place: Tensor
+    left: Tensor
+    loss: Tensor
+    curvature: Tensor
+    residual: float
 
 
 @dataclass(frozen=True)
@@ -113,18 +146,7 @@ class _Point:
     residual: float
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Coefficients in the space of features [unit, direction], what is left of the gradient there, loss and mean p(1 - p) of each unit."""
-
-    place: Tensor
-    left: Tensor
-    loss: Tensor
-    curvature: Tensor
-    residual: float
-
-
-class Steps:
+class _Steps:
     """The last steps of every unit: how the plain step and its end have changed from one iteration to the next."""
 
     def __init__(self) -> None:
@@ -189,7 +211,7 @@ class _Problem:
             length = torch.where(bend > 0, length + slope / bend, length)
         return self._safe(at, self.at(at.dual + length * step, at.field + length * along), step, along)
 
-    def step(self, at: _Point, steps: Steps, curvature: float) -> _Point:
+    def step(self, at: _Point, steps: _Steps, curvature: float) -> _Point:
         step, along = self._plain(at, curvature)
         return self._safe(at, self.at(*steps.mix(step, at.dual + step, at.field + along)), step, along)
 

@@ -41,6 +41,16 @@ class Reduced:
             total += (features.mT @ error(field, targets)).to(total)
         return self.turn.mT @ total
 
+    def curve(self, place: Place, way: Place) -> Place:
+        """Σ z p(1 - p) z·way over the patterns, p = σ(h) at this place."""
+        dual, along = self.dual(place), self.dual(way)
+        total = torch.zeros(len(self.turn), self.units).to(self.turn)
+        for rows in self.rows.split(BLOCK):
+            features = self.features(rows)
+            p = torch.sigmoid(features @ dual)
+            total += (features.mT @ ((p - p.square()) * (features @ along))).to(total)
+        return self.turn.mT @ total
+
     def dual(self, place: Place) -> Dual:
         """α = T u, in the dtype of the patterns."""
         return (self.turn @ place).to(self.rows)

@@ -135,7 +135,11 @@ class KernelMemory(Memory):
         if self.update == "synchronous":
             return settle(lambda state, rows: self._step(state), cue, **settling)
         check_bipolar("KernelMemory.recall", "cue", cue)
-        generator, clamp, fields = settling.get("generator"), settling.get("clamp"), KernelFields(self._centres(), self._dual(), self.kernel)
+        generator, clamp, fields = (
+            settling.get("generator"),
+            settling.get("clamp"),
+            KernelFields(self._centres(), self._dual(), self.kernel),
+        )
 
         def in_turn(state: Tensor, rows: Tensor) -> Tensor:
             # one order for the whole batch: an item's answer does not depend on its batch mates

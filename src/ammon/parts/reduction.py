@@ -8,10 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ammon.parts.features import FeatureMap, SinCos
-from ammon.parts.kernels import GaussianKernel, Kernel
+from ammon.parts.kernels import GaussianKernel, Kernel, gram
 from ammon.parts.similarity import Similarity
 from ammon.shapes import Rows, check_count, check_positive
 
+Chosen = Float[Tensor, "landmark dim"]
 # patterns that are looked at together
 BLOCK = 2048
 
@@ -33,7 +34,7 @@ class Landmarks:
     def check(self, kernel: Similarity, dim: int, update: str) -> None:
         """Any kernel, size and order will do."""
 
-    def draw(self, rows: Rows, held: int) -> Rows:
+    def draw(self, rows: Rows, held: int) -> Chosen:
         """The rows that become landmarks beside those held, in their own order of writing."""
         room = min(self.count - held, len(rows))
         chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.seed))[:room]
@@ -46,26 +47,37 @@ class Landmarks:
         error = residue(kernel, rows, features, metric)
         if error <= self.accuracy:
             return None
-        needed = self._needed(metric, len(rows))
+        needed = self._needed(kernel, rows)
         return (
             f"{len(metric)} landmarks leave {error:.2g} of the kernel of a pattern with itself, {self.accuracy:g} is asked for; that takes "
             f"about {needed} of them, or less accuracy."
         )
 
-    def _needed(self, metric: Tensor, most: int) -> int:
-        """By the trend of what each landmark added to the ones before it: the squared pivots of their Gram matrix."""
-        matrix = metric.double()
-        own = float(matrix.diagonal().mean())
-        matrix = matrix + 1e-10 * own * torch.eye(len(matrix)).to(matrix)
-        left = (torch.linalg.cholesky(matrix).diagonal().square() / own).clamp_min(1e-9)
+    def _needed(self, kernel: Kernel, rows: Rows) -> int:
+        """The number that will do, looked for among four times as many landmarks, and beyond them by their trend.
+
+        The squared pivot of pattern k in the Gram matrix of patterns in random order is what k - 1 landmarks leave of it.
+        """
         assert self.accuracy is not None
-        half = left[len(left) // 2 :].log()
-        if len(half) < 2:
-            return most
-        # what is left falls as a power of the number of landmarks, by least squares on the later half
-        number = torch.arange(len(left) // 2 + 1, len(left) + 1).to(half).log()
+        most = len(rows)
+        chosen = torch.randperm(most, generator=torch.Generator().manual_seed(self.seed))[: 4 * self.count]
+        matrix = gram(kernel, rows[chosen.to(rows.device)]).double()
+        own = float(matrix.diagonal().mean())
+        matrix.diagonal().add_(1e-6 * own)
+        left = torch.linalg.cholesky(matrix).diagonal().square() / own
+        # the patterns that are landmarks leave nothing
+        left = left * (1 - torch.arange(len(left)).to(left) / most)
+        number = torch.arange(1, len(left) + 1).to(left)
+        # single pivots scatter: their mean over a fifth of what there is
+        width = max(1, len(left) // 5)
+        smooth = left.unfold(0, width, 1).mean(-1)
+        reached = torch.nonzero(smooth <= self.accuracy)
+        if len(reached):
+            return min(most, max(self.count + 1, int(reached[0]) + width))
+        half = smooth[len(smooth) // 2 :].clamp_min(1e-12).log()
+        number = number[len(number) - len(half) :].log()
         centred = number - number.mean()
-        slope = float((centred * half).sum() / centred.square().sum())
+        slope = float((centred * half).sum() / centred.square().sum().clamp_min(1e-12))
         if slope >= 0:
             return most
         guess = float(number.mean()) + (math.log(self.accuracy) - float(half.mean())) / slope
@@ -96,7 +108,7 @@ class RandomFeatures(nn.Module):
         if update != "synchronous":
             raise ValueError("RandomFeatures: units that go one by one need patterns or Landmarks; take update='synchronous'.")
 
-    def draw(self, rows: Rows, held: int) -> Rows:
+    def draw(self, rows: Rows, held: int) -> Chosen:
         """None: no pattern is a landmark."""
         return rows[:0]
 
@@ -126,6 +138,7 @@ def residue(kernel: Kernel, rows: Rows, features: Callable[[Tensor], Tensor], me
     own = held = 0.0
     for part in rows.split(BLOCK):
         square = part.square().sum(-1)
-        own += float(kernel.of(square, square, square).sum()) if not kernel.shifts else float(len(part))
+        # a kernel that shifts is a function of the distance, 1 at none
+        own += float(len(part)) if kernel.shifts else float(kernel.of(square.unsqueeze(-1), 0.0, 0.0).sum())
         held += float((features(part) @ root).square().sum())
     return (own - held) / own
