@@ -118,7 +118,7 @@ def learned_dense(dim: int, n: float = 3, hidden: int = 100, epochs: int = 60, s
 
     The defaults suit a few hundred patterns that are learned together; `ErrorDescent` has the paper's schedule for many.
     """
-    return LearnedDenseMemory(dim, ErrorDescent(n, hidden, epochs=epochs, rate=0.1, start=0.3, end=0.3), steps)
+    return LearnedDenseMemory(dim, ErrorDescent(n, hidden, error_power=1, epochs=epochs, rate=0.1, start=0.3, end=0.3), steps)
 
 
 def large_dim_dense(dim: int, n: int = 3, steps: int = 50) -> AssociativeMemory:

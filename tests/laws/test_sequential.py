@@ -41,7 +41,7 @@ def _curve(rule: object, tasks: list[Task], study: Study, seed: int = 0) -> Tens
 
 @pytest.mark.parametrize("forgetting", [0.01, 0.05])
 def test_with_decay_the_field_of_a_pattern_fades_geometrically_with_its_age(forgetting: float) -> None:
-    """h_i ξ_i = (1 - λ)^age (D - 1) + crosstalk of mean 0 (Nadal et al. 1986; Parisi 1986: palimpsests). Student's t over draws, p > .001."""
+    """h_i ξ_i = (1 - λ)^age (D - 1) + crosstalk of mean 0 (Nadal et al. 1986; Parisi 1986). Student's t over draws, p > .001."""
     dim, draws = 200, 30
     means = []
     for draw in range(draws):
@@ -214,7 +214,7 @@ def _digit_curve(tasks: tuple[list[Task], list[Task]], study: Study, seed: int, 
 
 
 def test_consolidation_and_rehearsal_help_a_dense_classifier_on_split_digits() -> None:
-    """Even or odd, five pairs of digits in order, accuracy on unseen ones after the last; paired t-tests over 5 seeds, one-sided p < .01."""
+    """Even or odd, five pairs of digits in order, accuracy on unseen ones after the last; paired t-tests, 5 seeds, one-sided p < .01."""
     tasks = _digits(pairs=True)
     plain = [_digit_curve(tasks, alone, seed) for seed in range(5)]
     elastic = [_digit_curve(tasks, alone, seed, consolidation=100.0) for seed in range(5)]

@@ -115,7 +115,7 @@ def test_the_perceptrons_transition_at_two_patterns_per_weight_sharpens_with_siz
 @pytest.mark.slow
 @pytest.mark.parametrize(("dim", "epochs"), [(50, 2000), (100, 2000)])
 def test_perceptrons_of_larger_networks_follow_the_two_patterns_per_weight_of_gardner(dim: int, epochs: int) -> None:
-    """At 1.6 D all dichotomies are linear (Cover) and all units learn; at 2 D the theory has half, of which slow ones are not reached; none at 2.6 D."""
+    """At 1.6 D all dichotomies are linear (Cover) and all units learn; at 2 D half, less the slow ones; none at 2.6 D."""
     units = 40
     assert _stored(round(1.6 * dim), dim, units, epochs) >= units - 1
     half = _stored(2 * dim, dim, units, epochs)

@@ -1,7 +1,7 @@
 """The MNIST classifier of Krotov & Hopfield 2016 (section 4, appendix A), at a budget of minutes instead of theirs.
 
-Theirs: 2000 hidden patterns, 3000 epochs in minibatches of 1000 of 60 000 images, error power 2-4 for small n and 30 for large, T from 250-400
-to 30-100 of 784 for small n and 500-700 for large; test errors of 1.51 / 1.44 / 1.61 / 1.80 % for n = 2 / 3 / 20 / 30 (figure 2).
+Theirs: 2000 hidden patterns, 3000 epochs in minibatches of 1000 of 60 000 images, error power 2-4 for small n and 30 for large, T from
+250-400 to 30-100 of 784 for small n and 500-700 for large; test errors of 1.51 / 1.44 / 1.61 / 1.80 % for n = 2 / 3 / 20 / 30 (figure 2).
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Kernel memories in a space of few features: the exact solution in the limit, the minimum of their own loss, appending, memory, warnings."""
+"""Kernel memories in a space of few features: the exact solution in the limit, the minimum of their own loss, appending, memory."""
 
 import subprocess
 import sys
@@ -84,10 +84,8 @@ def test_the_coefficients_are_the_minimum_of_the_reduced_loss(make: Callable[[],
         metric = memory.kernel(memory.landmarks, memory.landmarks) if landmarks else torch.eye(30, dtype=torch.float64)
         dual = memory.dual.clone().requires_grad_()
         field = features @ dual
-        if isinstance(rule, Ridge):
-            loss = (patterns - field).square().sum() / 2
-        else:
-            loss = -torch.nn.functional.logsigmoid(patterns * field).sum()
+        logistic = -torch.nn.functional.logsigmoid(patterns * field).sum()
+        loss = (patterns - field).square().sum() / 2 if isinstance(rule, Ridge) else logistic
         (gradient,) = torch.autograd.grad(loss + 0.15 * (dual * (metric @ dual)).sum(), dual)
         torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-6)
 

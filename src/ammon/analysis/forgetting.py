@@ -14,19 +14,19 @@ Curve = Float[Tensor, "after task"]
 
 
 def forgetting_curve(
-    make: Callable[[], Memory], tasks: Sequence[Task], score: Score, study: Study = alone, *, generator: torch.Generator
+    make: Callable[[], Memory], tasks: Sequence[Task], score: Score, study: Study | None = None, *, generator: torch.Generator
 ) -> Curve:
     """The score of every task after every task, the tasks being studied in order by one fresh memory.
 
-    Row k holds the scores after task k: left of the diagonal what is remembered, right of it what is not learned yet. `tasks` and
-    anything that `make` was made from stay as they are.
+    study: how a task is written, `alone` by default. Row k holds the scores after task k: left of the diagonal what is remembered, right
+    of it what is not learned yet. `tasks` stay as they are.
     """
     if not tasks:
         raise ValueError("forgetting_curve: there are no tasks; give at least one.")
     memory = make()
     rows = []
     for number, task in enumerate(tasks):
-        study(memory, task, tasks[:number], generator)
+        (study or alone)(memory, task, tasks[:number], generator)
         rows.append([score(memory, each) for each in tasks])
     return torch.tensor(rows, dtype=torch.float64)
 

@@ -1,4 +1,4 @@
-"""Consolidation: new pairs are learned with a quadratic penalty that holds old weights by what they are known from (Kirkpatrick et al. 2017).
+"""Consolidation: new pairs are learned with a penalty that holds old weights by what they are known from (Kirkpatrick et al. 2017).
 
 For linear units with Gaussian errors the Fisher information of the weights of every unit is C = Σ x xᵀ over the patterns of the past, so
 W ← argmin Σ |y - Wx|² + tr (W - W*)(λI + s C)(W - W*)ᵀ. With all of C and s = 1 this is recursive least squares, and nothing is lost.

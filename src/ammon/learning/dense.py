@@ -104,7 +104,7 @@ class ErrorDescent:
         while epoch < self.epochs and not residual <= self.tolerance:
             temperature = dim * (self.start + (self.end - self.start) * min(1.0, epoch / self.cooling))
             worst = []
-            for rows in torch.randperm(len(context), generator=generator).to(matrix.device).split(self.batch):
+            for rows in torch.split(torch.randperm(len(context), generator=generator).to(matrix.device), self.batch):
                 pull, wrong = _pull(matrix, context[rows], targets[rows], units, self.n, temperature, self.error_power)
                 if len(state.importance):
                     held = self.consolidation * len(rows) / len(context) * state.importance
@@ -131,7 +131,7 @@ def contexts(patterns: Float[Tensor, "pattern dim"], labels: Tensor | int | None
 def fields(matrix: HiddenWeights, context: Contexts, units: slice, n: float, temperature: float) -> Completions:
     """Σ_μ F(unit at +1) - F(unit at -1) of each of `units`: half their energy difference in units of Tⁿ."""
     found = []
-    for part in context.split(_rows(matrix, units)):
+    for part in torch.split(context, _rows(matrix, units)):
         plus, minus = _powers(matrix, part, units, n, temperature)
         found.append((plus[0] * plus[1]).sum(-1) - (minus[0] * minus[1]).sum(-1))
     return torch.cat(found) if found else context[:, units]
@@ -160,7 +160,7 @@ def fisher(matrix: HiddenWeights, context: Contexts, units: slice, n: float, tem
     power = 2 * error_power
     about = power**2 * math.exp(math.lgamma(2 - 1 / power) - math.lgamma(1 / power))
     total = torch.zeros_like(matrix)
-    for part in context.split(_rows(matrix, units)):
+    for part in torch.split(context, _rows(matrix, units)):
         (bent_plus, plus), (bent_minus, minus) = _powers(matrix, part, units, n, temperature)
         gain = about * (_slope((bent_plus * plus).sum(-1) - (bent_minus * minus).sum(-1)) * n / temperature).square()
         change = bent_plus - bent_minus
@@ -178,7 +178,7 @@ def _pull(
     """Minus the gradient, and the largest error."""
     size = _rows(matrix, units)
     total, worst = torch.zeros_like(matrix), []
-    for part, target in zip(context.split(size), targets.split(size), strict=True):
+    for part, target in zip(torch.split(context, size), torch.split(targets, size), strict=True):
         (bent_plus, plus), (bent_minus, minus) = _powers(matrix, part, units, n, temperature)
         field = (bent_plus * plus).sum(-1) - (bent_minus * minus).sum(-1)
         error = target - torch.tanh(field)

@@ -235,12 +235,16 @@ class KernelMemory(Memory):
 
     def _features(self, rows: Tensor) -> Tensor:
         if isinstance(self.reduction, RandomFeatures):
-            return self.reduction.features(rows)
+            random: Tensor = self.reduction.features(rows)
+            return random
         features: Tensor = self.kernel(rows, self.landmarks)
         return features
 
     def _metric(self) -> Tensor | None:
-        return None if isinstance(self.reduction, RandomFeatures) else gram(self.kernel, self.landmarks)
+        if isinstance(self.reduction, RandomFeatures):
+            return None
+        metric: Tensor = gram(self.kernel, self.landmarks)
+        return metric
 
     def _reduce(self, start: bool) -> None:
         """Fit all patterns held in the space of features, from the coefficients that are there if they are to be the start."""

@@ -1,6 +1,6 @@
 """LearnedDenseMemory: a dense memory whose memories are hidden patterns, fewer than what they were learned from (Krotov & Hopfield 2016).
 
-With labels it is their classifier: f(x) = tanh Σ_μ [F(h_μ with the label at +1) - F(h_μ with it at -1)], all labels waiting at -1, one update.
+With labels it is their classifier, f(x) = tanh Σ_μ [F(h_μ with the label at +1) - F(h_μ with it at -1)], labels waiting at -1, one update.
 Without, units of ±1 descend E(s) = -Σ F(Ws). Cues [batch, dim], weights [hidden, dim + label], F(h) = relu(h/T)ⁿ.
 """
 
@@ -60,10 +60,8 @@ class LearnedDenseMemory(Memory):
         if self.rehearse and len(self):
             keys = torch.cat([self.keys.rows, keys])
             labels = None if labels is None else torch.cat([self.values.rows, labels])
-        if self.rehearse or not len(self):
-            state = self.rule.begin(self.dim, 0 if labels is None else labels.shape[1], like)
-        else:
-            state = self._state
+        fresh = self.rehearse or not len(self)
+        state = self.rule.begin(self.dim, 0 if labels is None else labels.shape[1], like) if fresh else self._state
         for name, tensor in self.rule.learn(state, keys, labels)._asdict().items():
             setattr(self, _buffer(name), tensor)
         self.like = like
@@ -95,9 +93,11 @@ class LearnedDenseMemory(Memory):
 
     def classify(self, cue: States) -> Int[Tensor, " batch"]:
         """The label that each cue calls up most."""
-        if len(self) and not self._hetero:
+        check_cue(self, "classify", cue, self.like)
+        if not self._hetero:
             raise TypeError("LearnedDenseMemory.classify: nothing was written with labels, so there is none to give.")
-        return self._fields(self.recall(cue, steps=1) and cue).argmax(-1)
+        _check_range("LearnedDenseMemory.classify", "cue", cue)
+        return self._fields(cue).argmax(-1)
 
     def energy(self, state: States) -> Energies:
         if self._hetero:
@@ -182,7 +182,6 @@ def _buffer(name: str) -> str:
 
 
 def _check_range(where: str, what: str, rows: Tensor) -> None:
-    if rows.numel() and float(rows.abs().amax()) > 1:
-        raise ValueError(
-            f"{where}: the {what} must be in [-1, 1], got entries up to {float(rows.abs().amax()):.3g}; e.g. 2 x - 1 for [0, 1]."
-        )
+    largest = float(rows.detach().abs().amax()) if rows.numel() else 0.0
+    if largest > 1:
+        raise ValueError(f"{where}: the {what} must be in [-1, 1], got entries up to {largest:.3g}; e.g. 2 x - 1 for [0, 1].")

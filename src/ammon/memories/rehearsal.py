@@ -1,4 +1,7 @@
-"""Rehearsal: how a new task is written into a memory that would forget the old ones. Tasks are patterns [pattern, dim] with or without values."""
+"""Rehearsal: how a new task is written into a memory that would forget the old ones.
+
+A task is patterns [pattern, dim], with or without values.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -136,7 +136,7 @@ def residue(kernel: Kernel, rows: Rows, features: Callable[[Tensor], Tensor], me
     kept = values > 4 * len(metric) * torch.finfo(metric.dtype).eps * values[-1]
     root = (vectors[:, kept] / values[kept].sqrt()).to(rows)
     own = held = 0.0
-    for part in rows.split(BLOCK):
+    for part in torch.split(rows, BLOCK):
         square = part.square().sum(-1)
         # a kernel that shifts is a function of the distance, 1 at none
         own += float(len(part)) if kernel.shifts else float(kernel.of(square.unsqueeze(-1), 0.0, 0.0).sum())
