@@ -13,6 +13,7 @@ PARTS = [
         "features",
         "kernels",
         "lagrangians",
+        "reduction",
         "retrieve",
         "separations",
         "similarity",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ammon.catalog import kernel_ridge as kernel_ridge
     from ammon.catalog import kohonen as kohonen
     from ammon.catalog import large_dim_dense as large_dim_dense
+    from ammon.catalog import learned_dense as learned_dense
     from ammon.catalog import log_sum_relu as log_sum_relu
     from ammon.catalog import minerva2 as minerva2
     from ammon.catalog import mixed_sequence as mixed_sequence
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ammon.catalog import sparse_hopfield as sparse_hopfield
     from ammon.catalog import storkey as storkey
     from ammon.catalog import synchronous_hopfield as synchronous_hopfield
+    from ammon.catalog import todam as todam
     from ammon.catalog import u_hop as u_hop
     from ammon.catalog import universal as universal
     from ammon.catalog import willshaw as willshaw
@@ -73,9 +75,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "ammon.catalog": (
         "CATALOG amari bayesian_optimal bcpnn compositional delta dense diffusion exponential exponential_sequence hebbian_expansion "
-        "holographic hopfield kernel_logistic kernel_ridge kohonen large_dim_dense log_sum_relu minerva2 mixed_sequence "
+        "holographic hopfield kernel_logistic kernel_ridge kohonen large_dim_dense learned_dense log_sum_relu minerva2 mixed_sequence "
         "modern_hopfield modular_bcpnn perceptron pseudo_inverse random_features rectified_dense sequence sparse_distributed "
-        "sparse_hopfield storkey synchronous_hopfield u_hop universal willshaw"
+        "sparse_hopfield storkey synchronous_hopfield todam u_hop universal willshaw"
     ),
     "ammon.dynamics.settle": "Recall settle",
     "ammon.memories.associative": "AssociativeMemory",

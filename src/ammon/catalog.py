@@ -10,6 +10,7 @@ from typing import Literal
 
 from ammon.learning.base import module_size
 from ammon.learning.bayes import BayesianOptimal, Bcpnn, Willshaw
+from ammon.learning.dense import ErrorDescent
 from ammon.learning.field import Delta, Perceptron, Storkey
 from ammon.learning.hebb import Hebb
 from ammon.learning.kernel_logistic import Logistic
@@ -24,10 +25,12 @@ from ammon.memories.expansion import ExpansionMemory
 from ammon.memories.feature import FeatureMemory
 from ammon.memories.holographic import HolographicMemory
 from ammon.memories.kernel import KernelMemory
+from ammon.memories.learned_dense import LearnedDenseMemory
 from ammon.memories.pairwise import PairwiseMemory
 from ammon.memories.sequence import End, Mixed, SequenceMemory
 from ammon.memories.sparse_distributed import SparseDistributedMemory, radius_of
 from ammon.memories.spherical import SphericalMemory
+from ammon.memories.todam import TodamMemory
 from ammon.parts.expansions import Sine
 from ammon.parts.features import SinCos
 from ammon.parts.kernels import GaussianKernel
@@ -133,6 +136,14 @@ def dense(dim: int, n: int = 3, steps: int = 50) -> BinaryMemory:
 def rectified_dense(dim: int, n: float = 3, steps: int = 50) -> BinaryMemory:
     """Dense memory with rectified powers, F = relu(x)ⁿ, by exact energy differences (Krotov & Hopfield 2016)."""
     return BinaryMemory(dim, RectifiedPower(n, unit=dim), "asynchronous", steps)
+
+
+def learned_dense(dim: int, n: float = 3, hidden: int = 100, epochs: int = 60, steps: int = 20) -> LearnedDenseMemory:
+    """Dense memory with learned hidden patterns (Krotov & Hopfield 2016, section 4); with labels as values, their classifier.
+
+    The defaults suit a few hundred patterns that are learned together; `ErrorDescent` has the paper's schedule for many.
+    """
+    return LearnedDenseMemory(dim, ErrorDescent(n, hidden, error_power=1, epochs=epochs, rate=0.1, start=0.3, end=0.3), steps)
 
 
 def large_dim_dense(dim: int, n: int = 3, steps: int = 50) -> AssociativeMemory:
@@ -260,6 +271,11 @@ def holographic(dim: int, beta: float = 128.0) -> HolographicMemory:
     return HolographicMemory(dim, clean_up=modern_hopfield(dim, beta))
 
 
+def todam(dim: int, retention: float = 1.0, beta: float = 128.0) -> TodamMemory:
+    """TODAM (Murdock 1982): items and associations in one trace, cleaned up by a modern Hopfield network; `familiarity` recognises."""
+    return TodamMemory(dim, retention, clean_up=modern_hopfield(dim, beta))
+
+
 def sparse_distributed(
     dim: int, num_locations: int = 4096, fraction: float = 0.02, seed: int = 0, steps: int = 20
 ) -> SparseDistributedMemory:
@@ -293,6 +309,9 @@ CATALOG: dict[str, Entry] = {
     "dense": Entry(dense, "Ξ", "Ξ", "dot", "xⁿ⁻¹", "sign, one by one", "Krotov & Hopfield 2016", "bipolar", "auto", "4 N D"),
     "rectified_dense": Entry(
         rectified_dense, "Ξ", "Ξ", "dot", "relu(x)ⁿ⁻¹", "sign, one by one", "Krotov & Hopfield 2016", "bipolar", "auto", "4 N D"
+    ),
+    "learned_dense": Entry(
+        learned_dense, "W, learned", "W", "dot", "relu(x)ⁿ⁻¹", "sign, one by one", "Krotov & Hopfield 2016", "bipolar", "auto", "4 K D"
     ),
     "large_dim_dense": Entry(
         large_dim_dense, "Ξ", "Ξ", "dot", "xⁿ⁻¹", "sign, at once", "Krotov & Hopfield 2016", "bipolar", "hetero", "4 N D"
@@ -347,6 +366,7 @@ CATALOG: dict[str, Entry] = {
     "holographic": Entry(
         holographic, "Σ k ⊛ v", "one sum", "circular", "–", "clean-up", "Plate 1995", "unit", "hetero", "D log D + clean-up"
     ),
+    "todam": Entry(todam, "Σ items, k ⊛ v", "one sum", "circular", "–", "clean-up", "Murdock 1982", "unit", "hetero", "D log D + clean-up"),
     "sparse_distributed": Entry(
         sparse_distributed, "hard rows", "counters", "Hamming", "threshold", "sign", "Kanerva 1988", "bipolar", "hetero", "4 M D"
     ),

@@ -9,7 +9,9 @@ from ammon.catalog import Entry
 from ammon.memories.expansion import ExpansionMemory
 from ammon.memories.feature import FeatureMemory
 from ammon.memories.holographic import HolographicMemory
+from ammon.memories.learned_dense import LearnedDenseMemory
 from ammon.memories.sparse_distributed import SparseDistributedMemory
+from ammon.memories.todam import TodamMemory
 
 # rows may equal or depend on each other here, which the pseudo-inverse and kernel memories say
 pytestmark = pytest.mark.filterwarnings("ignore:.*depend linearly", "ignore:KernelMemory.write")
@@ -17,7 +19,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*depend linearly", "ignore:Kern
 DIM = 12
 NAMES = sorted(am.CATALOG)
 BINARY = [n for n in NAMES if isinstance(am.CATALOG[n].make(DIM), am.BinaryMemory)]
-SUPERPOSED = (am.PairwiseMemory, ExpansionMemory, FeatureMemory, HolographicMemory, SparseDistributedMemory)
+SUPERPOSED = (
+    am.PairwiseMemory,
+    ExpansionMemory,
+    FeatureMemory,
+    HolographicMemory,
+    SparseDistributedMemory,
+    LearnedDenseMemory,
+    TodamMemory,
+)
 KEPT_APART = [n for n in NAMES if not isinstance(am.CATALOG[n].make(DIM), SUPERPOSED)]
 # each write of a sequence memory is a sequence of its own
 ONE_SET = [n for n in NAMES if am.CATALOG[n].task != "sequence"]
