@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ammon import experiments as experiments
     from ammon.catalog import CATALOG as CATALOG
     from ammon.catalog import amari as amari
     from ammon.catalog import bcpnn as bcpnn
@@ -83,10 +84,14 @@ _HOMES = {
     "ammon.saving": "load save",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
-__all__ = ["__version__", *_HOME_OF]
+__all__ = ["__version__", "experiments", *_HOME_OF]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "experiments":
+        # its folder, with every experiment in it
+        importlib.import_module("ammon.experiments.laboratory")
+        return importlib.import_module("ammon.experiments")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'ammon' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME_OF[name]), name)

@@ -3,6 +3,8 @@
 The answer is exactly that of the plain loop, without a step per unit. The units of a block are asked together which of them would
 flip; the carried overlaps after each of these flips are formed as running sums, and all units are asked again, each under the
 flips before it. Answers up to the first that changed are right, so the guess is repeated until none does: mostly once or twice.
+Items of one batch may belong to different networks: their fields are then `Owned`. Where fields are sums over units (`Linear`), a flip moves
+those after it by one number each, and guesses cost no product with the patterns.
 """
 
 from typing import Protocol, runtime_checkable
@@ -43,6 +45,34 @@ class Fields(Protocol):
         ...
 
 
+@runtime_checkable
+class Owned(Fields, Protocol):
+    """Fields that differ from item to item, since the items belong to different networks."""
+
+    def of(self, rows: Tensor) -> "Fields":
+        """The fields of these items of the batch; an item may occur again and again."""
+        ...
+
+
+@runtime_checkable
+class Linear(Fields, Protocol):
+    """Fields that are sums over units, if `linear` says so."""
+
+    linear: bool
+
+    def coupled(self, change: Tensor, units: slice) -> Tensor:
+        """How the fields on `units` move when the ones of them that come before change by so much [row, unit]."""
+        ...
+
+    def moved(self, change: Tensor, units: slice) -> Tensor:
+        """How carried rows move when `units` change by so much [row, pattern]."""
+        ...
+
+    def rounded(self, field: Tensor, units: slice) -> Tensor:
+        """The field, 0 where it is below rounding [row, unit]."""
+        ...
+
+
 def sweep(fields: Fields, state: States, order: Index | None = None, free: Bool[Tensor, "batch dim"] | None = None) -> States:
     """The state ±1 after every unit was updated once, in turn or in the given order; units that are not `free` keep their value."""
     if order is not None:
@@ -51,13 +81,18 @@ def sweep(fields: Fields, state: States, order: Index | None = None, free: Bool[
         spins = state.clone()
     for part in range(0, len(spins), GROUP):
         some = slice(part, part + GROUP)
-        _sweep_group(fields, spins[some], None if free is None else free[some])
+        items = torch.arange(len(spins), device=spins.device)[some]
+        _sweep_group(_of(fields, items), spins[some], None if free is None else free[some])
     return spins if order is None else spins[:, order.argsort()]
 
 
 def _sweep_group(fields: Fields, spins: Tensor, free: Tensor | None) -> None:
     """Update all units of a few items in place."""
     carried = fields.begin(spins)
+    if isinstance(fields, Linear) and fields.linear:
+        for start in range(0, spins.shape[1], BLOCKS[0]):
+            _sweep_linear(fields, carried, spins, slice(start, min(start + BLOCKS[0], spins.shape[1])), free)
+        return
     block = min(max(8 * ROOM // max(1, carried.numel()), BLOCKS[0]), BLOCKS[1])
     block = min(block, max(1, LARGEST // max(1, carried.shape[1])))
     for start in range(0, spins.shape[1], block):
@@ -76,6 +111,30 @@ def _sweep_block(fields: Fields, carried: Tensor, state: Tensor, units: slice, f
             _settle_order(fields, carried, spins, field, units, free, some)
 
 
+def _sweep_linear(fields: Linear, carried: Tensor, state: Tensor, units: slice, free: Tensor | None) -> None:
+    """Update `units` of all items in place."""
+    spins, free = state[:, units], None if free is None else free[:, units]
+    field = fields.field(carried, spins, units)
+    flips = _wanted(field, spins, free)
+    rows = flips.any(-1).nonzero().squeeze(-1)
+    if not len(rows):
+        return
+    # where most items move, to take them out would cost more than it saves
+    part = slice(None) if 2 * len(rows) > len(spins) else rows
+    some = fields if isinstance(part, slice) else _of(fields, rows)
+    assert isinstance(some, Linear)
+    alone, now, flips, free = field[part], spins[part], flips[part], None if free is None else free[part]
+    # each round makes at least one more unit right, so there are never more rounds than units
+    while True:
+        change = torch.where(flips, -2 * now, torch.zeros_like(now)).to(carried.dtype)
+        again = _wanted(some.rounded(alone + some.coupled(change, units), units), now, free)
+        if torch.equal(again, flips):
+            break
+        flips = again
+    carried[part] += some.moved(change, units)
+    spins[part] = torch.where(flips, -now, now)
+
+
 def _settle_order(fields: Fields, carried: Tensor, spins: Tensor, alone: Tensor, units: slice, free: Tensor | None, rows: Tensor) -> None:
     """Find which of the units flip in the items `rows`, given their field if they were `alone` in flipping, and flip them in place."""
     now = spins[rows]
@@ -83,7 +142,8 @@ def _settle_order(fields: Fields, carried: Tensor, spins: Tensor, alone: Tensor,
     # each round makes at least one more unit right, so there are never more rounds than units
     for left in reversed(range(flips.shape[1])):
         item, place = flips.nonzero(as_tuple=True)
-        moved = fields.change(place + units.start, -now[item, place]).cumsum_(0)
+        moving = _of(fields, rows[item])
+        moved = moving.change(place + units.start, -now[item, place]).cumsum_(0)
         ends = flips.sum(-1).cumsum(0)
         starts = torch.cat([ends.new_zeros(1), ends[:-1]])
         # the sums run through all items: what the items before one have added gives way to what the item itself carries
@@ -91,7 +151,7 @@ def _settle_order(fields: Fields, carried: Tensor, spins: Tensor, alone: Tensor,
         offset[1:] -= moved[starts[1:] - 1]
         moved += offset[item]
         before = flips.cumsum(-1) - flips.to(torch.int64)
-        later = fields.field(moved, now[item], units).gather(0, (starts.unsqueeze(-1) + before - 1).clamp_min_(0))
+        later = moving.field(moved, now[item], units).gather(0, (starts.unsqueeze(-1) + before - 1).clamp_min_(0))
         again = _wanted(torch.where(before > 0, later, alone[rows]), now, None if free is None else free[rows])
         wrong = (again != flips).any(-1)
         if not left or not bool(wrong.any()):
@@ -103,6 +163,10 @@ def _settle_order(fields: Fields, carried: Tensor, spins: Tensor, alone: Tensor,
         carried[done] = moved[ends[right] - 1]
         spins[done] = torch.where(flips[right], -now[right], now[right])
         rows, now, flips = rows[wrong], now[wrong], again[wrong]
+
+
+def _of(fields: Fields, rows: Tensor) -> Fields:
+    return fields.of(rows) if isinstance(fields, Owned) else fields
 
 
 def _wanted(field: Tensor, spins: Tensor, free: Tensor | None) -> Tensor:

@@ -1,0 +1,10 @@
+"""Laboratory: every experiment by name. A literal; a new experiment is one line here."""
+
+from ammon.experiments import capacity
+from ammon.experiments.base import Experiment
+
+_ALL = (
+    capacity.EXPERIMENT,
+)
+
+EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _ALL}
