@@ -127,4 +127,3 @@ EXPERIMENT = Experiment(
     needs=BIPOLAR_AUTO,
 )
 run = EXPERIMENT.run
-
