@@ -45,8 +45,10 @@ class PatternFlips:
         self.steep = steepness > _finest(torch.float64)
         self.inexact = self._inexact()
         # fields are then sums over units, in whole numbers
-        self.linear = not self.steep and not self.inexact and (
-            isinstance(separation, Identity) or (isinstance(separation, Power) and separation.n == 2)
+        self.linear = (
+            not self.steep
+            and not self.inexact
+            and (isinstance(separation, Identity) or (isinstance(separation, Power) and separation.n == 2))
         )
         self.owners = None if owner is None else Owners(owner, len(keys))
         self._couplings: dict[tuple[int, int], Tensor] = {}

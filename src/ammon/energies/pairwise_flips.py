@@ -51,7 +51,9 @@ class PairwiseFlips:
 
     def arrange(self, order: Index) -> "PairwiseFlips":
         """The same, its units in this order."""
-        return PairwiseFlips(self.sent[..., order, :][..., order].mT, self.bias[..., order], None if self.owners is None else self.owners.owner)
+        return PairwiseFlips(
+            self.sent[..., order, :][..., order].mT, self.bias[..., order], None if self.owners is None else self.owners.owner
+        )
 
     def begin(self, state: Tensor) -> Carried:
         """The fields of the states."""

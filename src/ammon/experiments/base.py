@@ -24,6 +24,8 @@ Value = str | int | float
 Point = Mapping[str, Value]
 Row = Mapping[str, Value | None]
 Grid = Mapping[str, Sequence[Value]]
+# how the columns of the ends of an interval are called, after the estimate's own name
+INTERVAL_ENDS = ("_low", "_high")
 # of the points done so far and of all
 Watch = Callable[[int, int], None]
 

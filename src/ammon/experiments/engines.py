@@ -4,7 +4,7 @@ Each point is measured on one thread from a seed of its own, so neither the engi
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ PATIENCE = 10
 class Task(NamedTuple):
     """One point to be measured."""
 
-    index: int
+    place: int  # in the grid
     measure: Callable[..., Row | Sequence[Row]]
     point: Point
     seed: int
@@ -29,7 +29,7 @@ class Task(NamedTuple):
 class Done(NamedTuple):
     """What a worker gives back: the rows, and what they were made with."""
 
-    index: int
+    place: int  # in the grid
     rows: list[Row]
     versions: dict[str, str]
 
@@ -47,7 +47,7 @@ def measure(task: Task) -> Done:
             found = task.measure(task.point, generator=generator_of(task.seed))
     finally:
         torch.set_num_threads(threads)
-    return Done(task.index, [found] if isinstance(found, dict) else list(found), versions())  # type: ignore[list-item]
+    return Done(task.place, [found] if isinstance(found, Mapping) else list(found), versions())
 
 
 @contextmanager
@@ -96,7 +96,9 @@ def _dask(address: str) -> Iterator[Engine]:
     try:
         client = Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"--engine: no Dask scheduler answers at {address!r} ({_first_line(error)}); start one, or use --engine local.") from error
+        raise ValueError(
+            f"--engine: no Dask scheduler answers at {address!r} ({_first_line(error)}); start one, or use --engine local."
+        ) from error
 
     def compute(tasks: Sequence[Task]) -> Iterator[Done]:
         try:

@@ -8,7 +8,7 @@ import inspect
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 
 from ammon.catalog import CATALOG
@@ -40,11 +40,11 @@ def points(experiment: Experiment, grid: Grid | None, memories: Sequence[str] | 
     if not isinstance(count, int) or count < 1:
         raise ValueError(f"{experiment.name}: trials must be a whole number of at least 1, got {count!r}.")
     axes = {**experiment.axes, **{key: _argument(experiment, key, names) for key in given if key not in experiment.axes}}
-    values = {"memory": names} if names else {}
+    values: dict[str, list[Value]] = {"memory": list(names)} if names else {}
     for key, axis in axes.items():
         if key in given or axis.values:
             values[key] = _values(f"{experiment.name}: {key}", given.get(key, axis.values), axis)
-    made = [{**dict(zip(values, choice)), "trials": count} for choice in itertools.product(*values.values())]
+    made: list[Point] = [{**dict(zip(values, choice)), "trials": count} for choice in itertools.product(*values.values())]
     for point in made:
         experiment.check(point)
     return made
@@ -154,8 +154,3 @@ def _value(where: str, given: Value, axis: Axis) -> Value:
         span = f"at least {axis.least:g}" if axis.most is None else f"from {axis.least or 0:g} to {axis.most:g}"
         raise ValueError(f"{where}: a number {span} is needed, got {given!r}.")
     return int(number) if axis.type is int else number
-
-
-def table_keys(experiment: Experiment, asked: Sequence[Point]) -> Mapping[str, type]:
-    """The keys of the points and their types, in order: the first columns of the table."""
-    return {key: type(value) for point in asked[:1] for key, value in point.items()}

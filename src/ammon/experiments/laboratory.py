@@ -3,8 +3,6 @@
 from ammon.experiments import capacity
 from ammon.experiments.base import Experiment
 
-_ALL = (
-    capacity.EXPERIMENT,
-)
+_ALL = (capacity.EXPERIMENT,)
 
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _ALL}

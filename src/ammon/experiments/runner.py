@@ -42,9 +42,9 @@ def run(
             if store is not None:
                 store.begin()
             for done in compute(tasks):
-                part = parts[names[done.index]] = _table(experiment, asked[done.index], done.rows, schema)
+                part = parts[names[done.place]] = _table(experiment, asked[done.place], done.rows, schema)
                 if store is not None:
-                    store.save(names[done.index], part)
+                    store.save(names[done.place], part)
                 if watch is not None:
                     watch(len(parts), len(asked))
     return pa.concat_tables([parts[name] for name in names])
@@ -56,7 +56,7 @@ def read(folder: str | Path, experiment: Experiment) -> tuple[Manifest, pa.Table
     grid = dict(manifest.grid)
     memories = [str(name) for name in grid.pop("memory")] if "memory" in grid else None
     asked = points(experiment, grid, memories, manifest.trials)
-    store = Store(Path(folder), Manifest(experiment.name, manifest.grid, manifest.trials, manifest.seed, manifest.versions), schema_of(experiment, asked))
+    store = Store(Path(folder), manifest, schema_of(experiment, asked))
     parts = [store.load(name_of(experiment.name, point, manifest.seed)) for point in asked]
     there = [part for part in parts if part is not None]
     return manifest, pa.concat_tables([store.schema.empty_table(), *there]), len(parts) - len(there)
@@ -72,9 +72,7 @@ def schema_of(experiment: Experiment, asked: Sequence[Point]) -> pa.Schema:
 
 
 def _manifest(experiment: Experiment, asked: Sequence[Point], seed: int) -> Manifest:
-    grid: dict[str, tuple[Value, ...]] = {
-        key: tuple(dict.fromkeys(point[key] for point in asked)) for key in asked[0] if key != "trials"
-    }
+    grid: dict[str, tuple[Value, ...]] = {key: tuple(dict.fromkeys(point[key] for point in asked)) for key in asked[0] if key != "trials"}
     return Manifest(experiment.name, grid, int(asked[0]["trials"]), seed, versions())
 
 

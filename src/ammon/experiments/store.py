@@ -92,7 +92,9 @@ class Store:
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{str(path)!r} is broken; nothing was changed: delete it to have its point measured again.") from error
         if table.schema != self.schema:
-            raise ValueError(f"{str(path)!r} has other columns than {self.manifest.experiment} gives; nothing was changed: name another folder.")
+            raise ValueError(
+                f"{str(path)!r} has other columns than {self.manifest.experiment} gives; nothing was changed: name another folder."
+            )
         return table
 
     def save(self, name: str, rows: pa.Table) -> None:
@@ -112,7 +114,9 @@ def _check_same(folder: Path, held: Manifest, asked: Manifest) -> None:
             one, other = {key: tuple(values) for key, values in one.items()}, {key: tuple(values) for key, values in other.items()}
         if one != other:
             shown = "" if what == "grid" else f", {one}, not {other}"
-            raise ValueError(f"{str(folder)!r} holds a run with another {what}{shown}; nothing was changed: name another folder with --out.")
+            raise ValueError(
+                f"{str(folder)!r} holds a run with another {what}{shown}; nothing was changed: name another folder with --out."
+            )
     for library in DECISIVE:
         one, other = held.versions.get(library), asked.versions.get(library)
         if one != other:

@@ -33,8 +33,7 @@ def recall_together(memories: Sequence[Memory], cues: Sequence[States], **settli
         raise ValueError(f"recall_together: {len(memories)} memories came with {len(cues)} batches of cues; give one to each.")
     if settling.get("clamp") is not None:
         raise ValueError("recall_together: clamp holds the entries of one batch; recall memories with clamped entries one by one.")
-    owner = torch.cat([torch.full((len(cue),), place, device=cue.device) for place, cue in enumerate(cues)]) if memories else torch.empty(0)
-    flips = _flips(memories, owner)
+    flips = _flips(memories, cues)
     if flips is None:
         return [memory.recall(cue, **settling) for memory, cue in zip(memories, cues)]
     for memory, cue in zip(memories, cues):
@@ -53,18 +52,20 @@ def recall_together(memories: Sequence[Memory], cues: Sequence[States], **settli
     return [_some(found, end - len(cue), end) for cue, end in zip(cues, ends)]
 
 
-def _flips(memories: Sequence[Memory], owner: Tensor) -> Flips | None:
+def _flips(memories: Sequence[Memory], cues: Sequence[States]) -> Flips | None:
     """The fields of all networks as one; None if they are not of one kind and size."""
     if len(memories) < 2 or not all(len(memory) for memory in memories):
         return None
+    owner = torch.cat([torch.full((len(cue),), place, device=cue.device) for place, cue in enumerate(cues)])
     first = memories[0]
     if isinstance(first, BinaryMemory) and first.update == "asynchronous":
         keys = [memory.keys.rows for memory in memories if isinstance(memory, BinaryMemory) and _alike(memory, first)]
         if len(keys) == len(memories) and len({(rows.shape, rows.dtype, rows.device) for rows in keys}) == 1:
             return PatternFlips(torch.stack(keys), first.separation, owner)
     if isinstance(first, PairwiseMemory) and first.update == "asynchronous":
-        ours = [memory for memory in memories if isinstance(memory, PairwiseMemory) and memory.update == "asynchronous" and not memory._hetero]
-        if len(ours) == len(memories) and len({(m.matrix.shape, m.matrix.dtype, m.matrix.device, m.steps, m.bias is None) for m in ours}) == 1:
+        ours = [memory for memory in memories if isinstance(memory, PairwiseMemory) and memory.update == "asynchronous"]
+        kinds = {(m.matrix.shape, m.matrix.dtype, m.matrix.device, m.steps, m.bias is None) for m in ours}
+        if len(ours) == len(memories) and len(kinds) == 1 and not any(int(memory.written[1]) for memory in ours):
             biases = [memory.bias for memory in ours if memory.bias is not None]
             return PairwiseFlips(torch.stack([memory.matrix for memory in ours]), torch.stack(biases) if biases else None, owner)
     return None
@@ -72,7 +73,8 @@ def _flips(memories: Sequence[Memory], owner: Tensor) -> Flips | None:
 
 def _alike(memory: BinaryMemory, first: BinaryMemory) -> bool:
     """Whether they differ in nothing but their patterns."""
-    return not len(memory.values) and (memory.update, memory.steps) == (first.update, first.steps) and _same(memory.separation, first.separation)
+    same = (memory.update, memory.steps) == (first.update, first.steps) and _same(memory.separation, first.separation)
+    return same and not len(memory.values)
 
 
 def _same(one: Lagrangian, other: Lagrangian) -> bool:
