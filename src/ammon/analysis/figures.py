@@ -28,7 +28,7 @@ def panels(columns: int = 1, rows: int = 1, *, wide: float = COLUMN, high: float
     figure = Figure(figsize=(wide * columns, high * rows), dpi=200, facecolor="white", layout="constrained")
     made = [figure.add_subplot(rows, columns, place + 1) for place in range(rows * columns)]
     for axes in made:
-        axes.tick_params(labelsize=8, colors=INK)
+        axes.tick_params(which="both", labelsize=8, colors=INK)
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["bottom", "left"]].set_color(INK)
         axes.grid(linewidth=0.4, alpha=0.4)

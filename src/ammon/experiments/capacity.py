@@ -95,7 +95,8 @@ def rate_at(point: Point, num_patterns: int, make: Make, generator: torch.Genera
     """Recall at one load, over all trials."""
     threshold = float(point["threshold"]) if "threshold" in point else None
     right, asked, sums, held = [], [], torch.zeros(4, dtype=torch.float64), 0
-    for trial in recall_trials(point, num_patterns, int(point["trials"]), int(point["cues"]), generator, make=make):
+    corruption = [float(point["flips"])]
+    for trial in recall_trials(point, num_patterns, int(point["trials"]), int(point["cues"]), generator, make=make, flips=corruption):
         right.append(int(recalled(trial.state, trial.target, str(point["criterion"]), threshold).sum()))
         asked.append(len(trial.target))
         each = (overlap(trial.state, trial.target), bit_error(trial.state, trial.target), trial.found.steps, trial.found.converged)
@@ -124,26 +125,25 @@ def _least(point: Point) -> int:
     return 2 if "sequence" in str(point.get("memory", "")) else 1
 
 
-def expected(row: Mapping[str, Any], dim: float) -> float | None:
+def expected(row: Mapping[str, Any], dim: int) -> float | None:
     """Where theory puts the critical number of patterns, if it knows: random patterns; exact recall, else collapse of the overlap."""
     memory, exact, flips = str(row["memory"]), row["criterion"] == "exact", float(row["flips"])
     if row["data"] != "random" or row["bias"] or row["correlation"]:
         return None
-    size = int(dim)
     if memory in ("hopfield", "synchronous_hopfield"):
-        return theory.one_pattern_exact(size) if exact else mean_field(2).load * size
+        return theory.one_pattern_exact(dim) if exact else mean_field(2).load * dim
     if memory in ("dense", "large_dim_dense"):
         n = int(row.get("n") or 3)
-        return theory.dense_without_errors(size, n, flips) if exact else mean_field(n).load * size ** (n - 1)
+        return theory.dense_without_errors(dim, n, flips) if exact else mean_field(n).load * dim ** (n - 1)
     if memory in ("kernel_ridge", "kernel_logistic"):
-        return theory.kernel_exact(size, float(row.get("gamma") or 0.1), flips)
+        return theory.kernel_exact(dim, float(row.get("gamma") or 0.1), flips)
     if memory == "sequence" and exact:
-        return theory.transitions_exact(size, int(row.get("d") or 2))
+        return theory.transitions_exact(dim, int(row.get("d") or 2))
     known = {
-        "exponential": lambda: theory.exponential_exact(size, flips),
-        "storkey": lambda: theory.storkey_exact(size),
-        "pseudo_inverse": lambda: theory.pseudo_inverse_exact(size),
-        "exponential_sequence": lambda: theory.exponential_transitions_exact(size),
+        "exponential": lambda: theory.exponential_exact(dim, flips),
+        "storkey": lambda: theory.storkey_exact(dim),
+        "pseudo_inverse": lambda: theory.pseudo_inverse_exact(dim),
+        "exponential_sequence": lambda: theory.exponential_transitions_exact(dim),
     }
     return known[memory]() if memory in known else None
 
@@ -154,7 +154,7 @@ def draw(table: "pa.Table") -> "Figure":
         figure, (panel,) = figures.panels()
         _rates(panel, rows)
         return figure
-    figure, (left, right) = figures.panels(2)
+    figure, (left, right) = figures.panels(rows=2)
     _rates(left, rows)
     _scaling(right, rows)
     return figure
@@ -174,7 +174,7 @@ def _rates(panel: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
         panel.set_xscale("log")
     panel.set_ylim(-0.03, 1.03)
     figures.label(panel, "load K/D (patterns per unit)", "share of cues recalled", "recall against load")
-    figures.legend(panel)
+    figures.legend(panel, loc="lower left")
 
 
 def _scaling(panel: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
@@ -186,7 +186,7 @@ def _scaling(panel: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
             continue
         law = scaling(there.x, there.y)
         figures.measured(panel, *there, name=f"{name}: {_said(law)}" if law else name, number=number, linestyle="none")
-        across = [there.x[0] * (there.x[-1] / there.x[0]) ** (step / 40) for step in range(41)]
+        across = sorted({round(there.x[0] * (there.x[-1] / there.x[0]) ** (step / 40)) for step in range(41)})
         if law:
             panel.plot(across, [law(x) for x in across], color=figures.COLOURS[number % len(figures.COLOURS)], linewidth=1)
         places = [(x, y) for x in across if (y := expected(found[0], x)) is not None and math.isfinite(y)]

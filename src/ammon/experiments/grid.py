@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from ammon.catalog import CATALOG
-from ammon.experiments.base import Axis, Experiment, Grid, Point, Value, parameters
+from ammon.experiments.base import Axis, Experiment, Grid, Point, Value, make_memory, parameters
 
 
 def parse(texts: Sequence[str]) -> dict[str, list[str]]:
@@ -47,6 +47,7 @@ def points(experiment: Experiment, grid: Grid | None, memories: Sequence[str] | 
     made: list[Point] = [{**dict(zip(values, choice)), "trials": count} for choice in itertools.product(*values.values())]
     for point in made:
         experiment.check(point)
+    _check_memories(made, [key for key in values if key not in experiment.axes and key != "memory"])
     return made
 
 
@@ -103,6 +104,16 @@ def _argument(experiment: Experiment, key: str, names: Sequence[str]) -> Axis:
     if not kinds or any(arguments[key].kind is inspect.Parameter.VAR_KEYWORD for arguments in taken.values()):
         raise ValueError(f"{experiment.name}: {key} of {', '.join(names)} is no number or word, so it cannot be set here.")
     return Axis(f"argument of {', '.join(names)}", kind=str if str in kinds else float if float in kinds else int)
+
+
+def _check_memories(made: Sequence[Point], arguments: Sequence[str]) -> None:
+    """Refuse what the constructors of the memories refuse, before anything is measured."""
+    seen = set()
+    for point in made:
+        chosen = (point.get("memory"), point.get("dim"), *(point[key] for key in arguments))
+        if arguments and chosen not in seen:
+            seen.add(chosen)
+            make_memory(point, int(point.get("dim", 64)))
 
 
 def _values(where: str, given: Sequence[Value], axis: Axis) -> list[Value]:

@@ -1,8 +1,11 @@
 """Laboratory: every experiment by name. A literal; a new experiment is one line here."""
 
-from ammon.experiments import capacity
+from ammon.experiments import basins, capacity
 from ammon.experiments.base import Experiment
 
-_ALL = (capacity.EXPERIMENT,)
+_ALL = (
+    capacity.EXPERIMENT,
+    basins.EXPERIMENT,
+)
 
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _ALL}

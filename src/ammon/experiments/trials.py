@@ -3,8 +3,8 @@
 What capacity, basins and the map of local rules measure alike. Patterns [pattern, dim], cues and targets [cue, dim].
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -18,7 +18,7 @@ from ammon.experiments.stored import overloaded, random_rows, signs
 from ammon.memories.base import Memory
 from ammon.memories.together import recall_together
 from ammon.parts.corruption import Flip
-from ammon.parts.patterns import random_patterns, sparse
+from ammon.parts.patterns import Preparation, random_patterns, sparse
 from ammon.shapes import Rows, States
 
 # numbers in the patterns (or weights) of the networks that are recalled together
@@ -49,18 +49,29 @@ Make = Callable[[int], Memory]
 
 
 def recall_trials(
-    point: Point, num_patterns: int, trials: int, cues: int, generator: torch.Generator, *, make: Make, keep: bool = False
+    point: Point,
+    num_patterns: int,
+    trials: int,
+    cues: int,
+    generator: torch.Generator,
+    *,
+    make: Make,
+    flips: Sequence[float],
+    keep: bool = False,
 ) -> Iterator[Trial]:
-    """So many networks of `make(dim)`, each with its own patterns and at most so many corrupted cues, group by group.
+    """So many networks of `make(dim)`, each with its own patterns, recalled from at most so many of them, group by group.
 
-    The point says dim, flips, memory (whose data and task they have; without one ±1 and "auto"), data, bias and correlation. Networks are
-    drawn one after the other, so how many are recalled together does not matter beyond rounding.
+    Each of the patterns chosen is shown once at each corruption of `flips`, cues of one corruption side by side. The point says dim, memory
+    (whose data and task they have; without one ±1 and "auto"), data, bias and correlation. Networks are drawn one after the other, so how
+    many are recalled together does not matter beyond rounding. keep: the trajectories too.
     """
     entry = CATALOG[str(point["memory"])] if "memory" in point else None
     dim = int(point["dim"])
-    together = max(1, ROOM // (max(num_patterns, dim) * dim))
+    # a kept trajectory is some steps long
+    numbers = max(num_patterns, dim, cues * len(flips) * (16 if keep else 1)) * dim
+    together = max(1, ROOM // numbers)
     for start in range(0, trials, together):
-        drawn = [_draw(point, entry, num_patterns, cues, generator) for _ in range(min(together, trials - start))]
+        drawn = [_draw(point, entry, num_patterns, cues, flips, generator) for _ in range(min(together, trials - start))]
         memories = [make(dim) for _ in drawn]
         with overloaded():
             for memory, (patterns, _, _) in zip(memories, drawn):
@@ -89,7 +100,9 @@ def available(point: Point) -> int | None:
     return None if point["data"] == RANDOM else len(_images(str(point["data"])).rows)
 
 
-def _draw(point: Point, entry: Entry | None, num_patterns: int, cues: int, generator: torch.Generator) -> tuple[Rows, Rows, Rows]:
+def _draw(
+    point: Point, entry: Entry | None, num_patterns: int, cues: int, flips: Sequence[float], generator: torch.Generator
+) -> tuple[Rows, Rows, Rows]:
     """Patterns, and the targets and cues of some of them."""
     data = "bipolar" if entry is None else entry.data
     sequence = entry is not None and entry.task == "sequence"
@@ -97,14 +110,15 @@ def _draw(point: Point, entry: Entry | None, num_patterns: int, cues: int, gener
     # of a sequence the last pattern leads nowhere
     chosen = torch.randperm(num_patterns - sequence, generator=generator)[:cues]
     if data == "sparse":
-        patterns, shown = rows, _moved(rows[chosen], float(point["flips"]), generator)
+        patterns, shown = rows, torch.cat([_moved(rows[chosen], fraction, generator) for fraction in flips])
     else:
         # an entry is flipped as it was drawn: ±1 or a pixel
-        patterns, shown = alike(rows, Flip(float(point["flips"]))(rows[chosen], generator=generator), data)
-    return patterns, patterns[chosen + sequence], shown
+        cue = torch.cat([Flip(fraction)(rows[chosen], generator=generator) for fraction in flips])
+        patterns, shown = alike(rows, cue, data)
+    return patterns, patterns[chosen + sequence].repeat(len(flips), 1), shown
 
 
-def _rows(point: Point, data: str, num_patterns: int, generator: torch.Generator) -> Rows:
+def _rows(point: Point, data: Preparation, num_patterns: int, generator: torch.Generator) -> Rows:
     dim, bias, correlation = int(point["dim"]), float(point["bias"]), float(point["correlation"])
     if point["data"] != RANDOM:
         rows = _images(str(point["data"])).rows
@@ -126,7 +140,7 @@ def _moved(rows: Rows, fraction: float, generator: torch.Generator) -> Rows:
 
 def _read(record: Recall) -> Recall:
     state = signs(record.state)
-    return Recall(state, record.steps, record.converged, record.cycled, record.trajectory)
+    return replace(record, state=state)
 
 
 @lru_cache(maxsize=2)
