@@ -40,6 +40,35 @@ def one_step_error(dim: int, num_patterns: float, n: int = 2) -> float:
     return tail(math.sqrt(dim ** (n - 1) / (num_patterns * odd_factorial(n))))
 
 
+def dense_ratio(dim: int, num_patterns: int, n: int = 2) -> float:
+    """Signal over crosstalk of the field on a unit of a stored pattern: sqrt((D-1)^(n-1)/((K-1)(2n-3)!!)) (Krotov & Hopfield 2016).
+
+    n = 2 is the Hopfield network, and exact. At least 2 patterns.
+    """
+    _check_others("dense_ratio", num_patterns)
+    return math.sqrt((dim - 1) ** (n - 1) / ((num_patterns - 1) * odd_factorial(n)))
+
+
+def exponential_ratio(dim: int, num_patterns: int, beta: float = 1.0) -> float:
+    """The same for F = exp(βx): sqrt(b^(D-1)/(K-1)) with b = e^(2β)/cosh 2β, the second moment being exact. At least 2 patterns."""
+    _check_others("exponential_ratio", num_patterns)
+    log_b = 4 * beta + math.log(2) - math.log1p(math.exp(4 * beta))
+    return math.exp((dim - 1) * log_b / 2) / math.sqrt(num_patterns - 1)
+
+
+def pseudo_inverse_ratio(dim: int, num_patterns: int) -> float:
+    """The same for the pseudo-inverse without own votes: sqrt(D (1-α)/2)/α, α = K/D < 1; with α² taken as K(K-1)/D².
+
+    The field is (1 - W_ii) ξ_i, so what varies is W_ii = q/(1+q), q = x_iᵀA x_i with A the inverse correlations of the other units:
+    Var q = 2 (tr A² - Σ A_kk²) for ±1 entries, its traces by the law of Marchenko & Pastur 1967. A derivation of our own.
+    """
+    _check_others("pseudo_inverse_ratio", num_patterns)
+    if num_patterns >= dim:
+        raise ValueError(f"pseudo_inverse_ratio: fewer patterns than units are needed, got {num_patterns} and {dim}.")
+    load = num_patterns / dim
+    return math.sqrt(dim * (1 - load) / (2 * load * (num_patterns - 1) / dim))
+
+
 def dense_with_errors(dim: int, n: int, error: float = 0.005) -> float:
     """K at which each unit of a stored pattern errs with the chance `error`: α_n D^(n-1), α_n = 1/(z² (2n-3)!!) (ibid.).
 
@@ -164,6 +193,11 @@ def _overlap(where: str, flips: float) -> float:
     if not 0 <= flips <= 0.5:
         raise ValueError(f"{where}: flips must be between 0 and 0.5, got {flips}.")
     return 1 - 2 * flips
+
+
+def _check_others(where: str, num_patterns: int) -> None:
+    if num_patterns < 2:
+        raise ValueError(f"{where}: crosstalk needs at least 2 patterns, got {num_patterns}.")
 
 
 def _log(dim: int) -> float:
