@@ -7,7 +7,7 @@ Items of one batch may belong to different networks: their fields are then `Owne
 those after it by one number each, and guesses cost no product with the patterns.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool
@@ -18,6 +18,8 @@ from ammon.shapes import Index, States
 # units asked together: many when a row is short, few when a wrong guess is dear; fewer still where their guesses would not fit in memory
 BLOCKS = (64, 256)
 LARGEST = 2**24
+# units of linear fields asked together: a wrong guess costs little, a block many small steps
+LINEAR_BLOCK = 128
 # items taken together: enough to fill the matrix products
 GROUP = 256
 # numbers carried under one set of guesses, so that they stay in the processor's cache
@@ -45,7 +47,6 @@ class Fields(Protocol):
         ...
 
 
-@runtime_checkable
 class Owned(Fields, Protocol):
     """Fields that differ from item to item, since the items belong to different networks."""
 
@@ -54,7 +55,6 @@ class Owned(Fields, Protocol):
         ...
 
 
-@runtime_checkable
 class Linear(Fields, Protocol):
     """Fields that are sums over units, if `linear` says so."""
 
@@ -89,9 +89,9 @@ def sweep(fields: Fields, state: States, order: Index | None = None, free: Bool[
 def _sweep_group(fields: Fields, spins: Tensor, free: Tensor | None) -> None:
     """Update all units of a few items in place."""
     carried = fields.begin(spins)
-    if isinstance(fields, Linear) and fields.linear:
-        for start in range(0, spins.shape[1], BLOCKS[0]):
-            _sweep_linear(fields, carried, spins, slice(start, min(start + BLOCKS[0], spins.shape[1])), free)
+    if getattr(fields, "linear", False):
+        for start in range(0, spins.shape[1], LINEAR_BLOCK):
+            _sweep_linear(cast(Linear, fields), carried, spins, slice(start, min(start + LINEAR_BLOCK, spins.shape[1])), free)
         return
     block = min(max(8 * ROOM // max(1, carried.numel()), BLOCKS[0]), BLOCKS[1])
     block = min(block, max(1, LARGEST // max(1, carried.shape[1])))
@@ -121,8 +121,7 @@ def _sweep_linear(fields: Linear, carried: Tensor, state: Tensor, units: slice, 
         return
     # where most items move, to take them out would cost more than it saves
     part = slice(None) if 2 * len(rows) > len(spins) else rows
-    some = fields if isinstance(part, slice) else _of(fields, rows)
-    assert isinstance(some, Linear)
+    some = fields if isinstance(part, slice) else cast(Linear, _of(fields, rows))
     alone, now, flips, free = field[part], spins[part], flips[part], None if free is None else free[part]
     # each round makes at least one more unit right, so there are never more rounds than units
     while True:
@@ -166,7 +165,8 @@ def _settle_order(fields: Fields, carried: Tensor, spins: Tensor, alone: Tensor,
 
 
 def _of(fields: Fields, rows: Tensor) -> Fields:
-    return fields.of(rows) if isinstance(fields, Owned) else fields
+    # by name: to ask a protocol whether it fits takes longer than a product
+    return cast(Owned, fields).of(rows) if hasattr(fields, "of") else fields
 
 
 def _wanted(field: Tensor, spins: Tensor, free: Tensor | None) -> Tensor:

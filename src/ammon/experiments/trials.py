@@ -21,8 +21,8 @@ from ammon.parts.corruption import Flip
 from ammon.parts.patterns import Preparation, random_patterns, sparse
 from ammon.shapes import Rows, States
 
-# numbers in the patterns (or weights) of the networks that are recalled together
-ROOM = 2**22
+# numbers in the patterns (or weights) of the networks that are recalled together: 20 networks of 1000 units
+ROOM = 20 * 2**20
 RANDOM = "random"
 DATA_AXES = {
     "data": Axis("random, digits, or your images: a FILE.npz or a FOLDER", (RANDOM,)),
