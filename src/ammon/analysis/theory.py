@@ -102,10 +102,13 @@ def kernel_exact(dim: int, gamma: float, flips: float = 0.0) -> float:
 
     Signal e^{-2γD(1-m)} against the crosstalk K E[k²] = K (e^{-4γ} cosh 4γ)^D of independent coefficients: a law of our own for the
     networks of Tamamori 2025, that of Chaudhry et al. 2023 at 4γ = 2. Learned coefficients hold more where patterns overlap much.
+    Beyond tanh 4γ = m (`robust_gamma`) E[k²] counts patterns nearer than the cue's own, which are not there; the nearest decides alone, and
+    K stays what it is at that γ: the load of a random code.
     """
     if not 0 < gamma < math.inf:
         raise ValueError(f"kernel_exact: gamma must be positive and finite, got {gamma}.")
     m = _overlap("kernel_exact", flips)
+    gamma = min(gamma, math.atanh(m) / 4) if m < 1 else gamma
     # ln cosh x without overflow
     log_cosh = 4 * gamma + math.log1p(math.exp(-8 * gamma)) - math.log(2)
     return math.exp(dim * (4 * gamma * m - log_cosh)) / (2 * _log(dim))
