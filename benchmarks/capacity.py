@@ -61,7 +61,9 @@ def _plain(grid: dict[str, Any], table: Any) -> Samples:
         point, count = asked[place], table.column("patterns")[place].as_py()
         generator = torch.Generator().manual_seed(seed_of(name_of("capacity", point, SEED)))
         trials = list(
-            recall_trials(point, count, TRIALS, int(point["cues"]), generator, make=lambda dim: am.hopfield(dim), flips=[float(point["flips"])])
+            recall_trials(
+                point, count, TRIALS, int(point["cues"]), generator, make=lambda dim: am.hopfield(dim), flips=[float(point["flips"])]
+            )
         )
         right = sum(int(recalled(trial.state, trial.target, str(point["criterion"])).sum()) for trial in trials)
         if right != round(table.column("rate")[place].as_py() * table.column("asked")[place].as_py()):

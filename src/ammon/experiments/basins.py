@@ -48,7 +48,9 @@ def measure(point: Point, *, generator: torch.Generator) -> Sequence[Row]:
         by_level = found.reshape(len(levels), repeats, -1)
         right.append(by_level.sum((1, 2)).tolist())
         radii.append(radius(by_level.double().mean(1), levels))
-        traces.append(_overlaps(trial.found.trajectory, trial.target, shown).reshape(-1, len(levels), found.numel() // len(levels)).mean(-1))
+        traces.append(
+            _overlaps(trial.found.trajectory, trial.target, shown).reshape(-1, len(levels), found.numel() // len(levels)).mean(-1)
+        )
     asked = [len(levels_) for levels_ in radii]
     of_all = {"patterns": num_patterns, "radius": None, **mean("radius", [float(some.mean()) for some in radii])}
     rows: list[Row] = []
@@ -86,14 +88,18 @@ def _overlaps(trajectory: Tensor | None, target: Tensor, shown: int) -> Tensor:
     """The overlap of each cue at each of the first steps, the last one repeated where recall ended before. [step + 1, cue]"""
     assert trajectory is not None
     some = [trajectory[min(step, len(trajectory) - 1)] for step in range(shown + 1)]
-    return torch.stack([overlap(state, target) if state.shape == target.shape else target.new_full((len(target),), torch.nan) for state in some])
+    return torch.stack(
+        [overlap(state, target) if state.shape == target.shape else target.new_full((len(target),), torch.nan) for state in some]
+    )
 
 
 def check(point: Point) -> None:
     check_data(point)
     images, asked = available(point), round(float(point["load"]) * int(point["dim"]))
     if images is not None and asked > images:
-        raise ValueError(f"load: {point['load']} of {point['dim']} units are more than the {images} distinct patterns of {point['data']!r}.")
+        raise ValueError(
+            f"load: {point['load']} of {point['dim']} units are more than the {images} distinct patterns of {point['data']!r}."
+        )
 
 
 def draw(table: "pa.Table") -> "Figure":
