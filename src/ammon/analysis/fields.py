@@ -30,7 +30,7 @@ def fields(memory: Memory, state: States) -> States:
         field = state @ memory.matrix.mT
         return field if memory.bias is None else field + memory.bias
     if isinstance(memory, KernelMemory):
-        learned = KernelFields(memory.keys.rows, memory.dual, memory.kernel)  # type: ignore[arg-type]
+        learned = KernelFields(memory.keys.rows, memory.dual, memory.kernel)
         return learned.field(learned.begin(state), state, everyone)
     if isinstance(memory, AssociativeMemory) and isinstance(memory.activation, Sign):
         mixed: Tensor = weigh(state, memory.keys.rows, memory.similarity, memory.separation) @ memory.keys.rows

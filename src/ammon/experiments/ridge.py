@@ -100,10 +100,10 @@ def draw(table: "pa.Table") -> "Figure":
 
 def _map(panel: "Axes", loads: list[float], gammas: list[float], values: list[list[float]], name: str) -> "QuadMesh":
     shown = [[math.log10(value) if name == "curvature" and value > 0 else value for value in line] for line in values]
-    ends: dict[str, float] = {} if name == "curvature" else {"vmin": 0.0, "vmax": 1.0}
+    low, high = (None, None) if name == "curvature" else (0.0, 1.0)
     panel.set_yscale("log")
     panel.grid(False)
-    return panel.pcolormesh(loads, gammas, shown, cmap=figures.MAP, shading="nearest", rasterized=True, **ends)
+    return panel.pcolormesh(loads, gammas, shown, cmap=figures.MAP, shading="nearest", rasterized=True, vmin=low, vmax=high)
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float:

@@ -4,8 +4,8 @@ Mixtures are the signs of sums of 3 or 5 stored patterns, each as it is or negat
 nobody has stored.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from ammon.shapes import Rows, States
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 KINDS = ("stored", "negated", "mixture", "other")
@@ -81,7 +82,7 @@ def draw(table: "pa.Table") -> "Figure":
     return figure
 
 
-def _mark_critical(panel: "figures.Axes", memory: str, rows: Sequence[Row]) -> None:
+def _mark_critical(panel: "Axes", memory: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """The load beyond which no retrieval state exists, where the panel reaches it."""
     if memory not in POWERS:
         return
