@@ -103,7 +103,7 @@ def test_a_folder_that_is_complete_is_read_and_not_measured_again(small: pa.Tabl
 
 
 def test_a_run_killed_at_once_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    grid = {"dim": tuple(range(150, 190, 4)), "flips": (0.1,), "cues": (10,), "level": (0.5,)}
+    grid = {"dim": tuple(range(120, 144, 4)), "flips": (0.1,), "cues": (10,), "level": (0.5,)}
     words = [word for key, values in grid.items() for word in ("--grid", f"{key}={','.join(map(str, values))}")]
     command = [sys.executable, "-m", "ammon", "run", "capacity", *words, "--trials", "10", "--workers", "1", "--out", "killed"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -116,7 +116,7 @@ def test_a_run_killed_at_once_goes_on_where_it_stopped(tmp_path: Path) -> None:
     process.wait()
     kept = parts(tmp_path / "killed")
     kept = {name: rows for name, rows in kept.items() if name.endswith(".parquet")}
-    assert 2 <= len(kept) < 10
+    assert 2 <= len(kept) < 6
     stamps = {name: (folder / name).stat().st_mtime_ns for name in kept}
     resumed = CAPACITY.run(grid, trials=10, out=tmp_path / "killed", workers=1)
     assert {name: (folder / name).stat().st_mtime_ns for name in kept} == stamps

@@ -41,7 +41,8 @@ def networks(make: Callable[[int], Memory], dim: int, counts: list[int], cues: l
         patterns = random_patterns(count, dim, generator=generator)
         memories.append(make(dim))
         memories[-1].write(patterns)
-        shown.append(Flip(0.2)(patterns[torch.arange(asked) % count], generator=generator))
+        some = patterns[torch.arange(asked) % count]
+        shown.append(Flip(0.2)(some, generator=generator) if asked else some)
     return memories, shown
 
 

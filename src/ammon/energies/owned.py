@@ -34,7 +34,7 @@ class Owners:
     def product(self, rows: Tensor, matrices: Tensor) -> Tensor:
         """rows[r] @ matrices[owner[r]]ᵀ for each r."""
         if self.even:
-            return torch.bmm(rows.reshape(self.networks, self.most, -1), matrices.mT).reshape(len(rows), -1)
+            return torch.bmm(rows.reshape(self.networks, self.most, rows.shape[1]), matrices.mT).reshape(len(rows), matrices.shape[1])
         padded = rows.new_zeros(self.shape[0] * self.shape[1], rows.shape[1]).index_copy_(0, self.place, rows)
         some = matrices if self.used is None else matrices[self.used]
-        return torch.bmm(padded.reshape(*self.shape, -1), some.mT).flatten(0, 1)[self.place]
+        return torch.bmm(padded.reshape(*self.shape, rows.shape[1]), some.mT).flatten(0, 1)[self.place]

@@ -141,9 +141,9 @@ def _steps(panel: "Axes", rows: Sequence[Mapping[str, Any]], name: str) -> None:
             n = int(row.get("n") or POWERS[str(row["memory"])])
             expected = overlap_steps(1 - 2 * level, _alpha(row, n), steps, n)
             figures.theory(panel, range(len(expected)), expected, number=number)
-    figures.label(panel, "step of recall (0: the cue)", "overlap with the pattern", f"{name}, from each start")
-    panel.set_ylim(-0.05, 1.05)
-    figures.legend(panel, loc="lower right")
+    figures.label(panel, "step of recall (0: the cue)", "overlap with the pattern", f"from each start: {name}")
+    panel.set_ylim(-0.05, 1.4)
+    figures.legend(panel, loc="upper right", ncols=3)
 
 
 def _edge(row: Mapping[str, Any]) -> float | None:

@@ -107,7 +107,7 @@ def _dask(address: str) -> Iterator[Engine]:
             raise ValueError(f"--engine: the Dask scheduler at {address!r} has no workers; start some, or use --engine local.") from error
         futures = [client.submit(measure, task, pure=False) for task in tasks]
         try:
-            for future in as_completed(futures):
+            for future in as_completed(futures, loop=client.loop):
                 yield future.result()
         finally:
             client.cancel(futures)
