@@ -89,8 +89,6 @@ __all__ = ["__version__", "experiments", *_HOME_OF]
 
 def __getattr__(name: str) -> Any:
     if name == "experiments":
-        # its folder, with every experiment in it
-        importlib.import_module("ammon.experiments.laboratory")
         return importlib.import_module("ammon.experiments")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'ammon' has no attribute {name!r}")
