@@ -157,15 +157,17 @@ def exponential_sequence_exact(dim: int) -> float:
     return _GROWTH**dim / (2 * math.log(_GROWTH) * dim)
 
 
-def palimpsest_overlap(dim: int, forgetting: float, age: int) -> float:
+def palimpsest_overlap(dim: int, forgetting: float, age: int, self_connections: bool = False) -> float:
     """The overlap after one update with the pattern that came `age` patterns ago, under Hebb's rule with forgetting λ.
 
-    Signal (1-λ)^age against the crosstalk variance 1/(D (1 - (1-λ)²)) of all that came before and after (Mézard, Nadal & Toulouse 1986).
+    Signal (1-λ)^age against the crosstalk variance 1/(D (1 - (1-λ)²)) of all that came before and after (Mézard, Nadal & Toulouse 1986);
+    with self-connections each unit's own vote 1/(λD) is added to the signal. After many patterns.
     """
     if not 0 < forgetting < 1:
         raise ValueError(f"palimpsest_overlap: forgetting must be between 0 and 1, got {forgetting}.")
     kept = 1 - forgetting
-    return math.erf(kept**age * math.sqrt(dim * (1 - kept**2) / 2))
+    signal = kept**age + (1 / (forgetting * dim) if self_connections else 0.0)
+    return math.erf(signal * math.sqrt(dim * (1 - kept**2) / 2))
 
 
 def prototype_error(dim: int, num_prototypes: int, num_instances: int, flips: float) -> float:

@@ -108,7 +108,9 @@ def _check(point: Point) -> None:
     except (OSError, ImportError) as error:
         raise ValueError(f"images: {error}") from error
     if int(point["stored"]) > len(images):
-        raise ValueError(f"similarity_separation: stored={point['stored']} is more than the {len(images)} distinct images of {images.name!r}.")
+        raise ValueError(
+            f"similarity_separation: stored={point['stored']} is more than the {len(images)} distinct images of {images.name!r}."
+        )
     if point["corruption"] == "mask" and float(point["amount"]) > 1:
         raise ValueError(f"similarity_separation: a mask hides a fraction from 0 to 1, got amount={point['amount']}; run noise by itself.")
 
