@@ -45,8 +45,8 @@ def measure(quick: bool, threads: int) -> Report:
     return Report(
         f"Capacity experiment, Hopfield network, D = {grid['dim'][0]}",
         rows,
-        f"K/D from .005 to .2, {TRIALS} networks a load, 10 stored patterns of each as cues, units in turn to the fixed point or 50 sweeps, float32; "
-        "one thread a worker, workers started before.",
+        f"K/D from .005 to .2, {TRIALS} networks a load, 10 stored patterns of each as cues, units in turn to the fixed point or 50 "
+        "sweeps, float32; one thread a worker, workers started before.",
         [
             f"The loop: {PLAIN_TRIALS} trial of every {EVERY}th load, the time of each taken for the {EVERY} × {TRIALS // PLAIN_TRIALS} "
             "like it. Final states and numbers of sweeps are identical in both ways, and so is every row of one and two workers.",

@@ -124,7 +124,10 @@ WRONG = {
     "workers of another engine": (("run", "capacity", "--engine", "ray", "--workers", "2"), "of the engine local"),
     "no data": (("run", "capacity", "--grid", "data=nowhere"), "nothing at 'nowhere'"),
     "data of another size": (("run", "capacity", "--grid", "data=digits"), "run with dim=64"),
-    "more than the data hold": (("run", "capacity", "--grid", "data=digits", "--grid", "dim=64", "--grid", "load=100"), "more patterns than"),
+    "more than the data hold": (
+        ("run", "capacity", "--grid", "data=digits", "--grid", "dim=64", "--grid", "load=100"),
+        "more patterns than",
+    ),
     "an experiment without memories": (("run", "local_rules", "--memory", "hopfield"), "takes no memory"),
     "no folder to plot": (("plot", "nowhere"), "does not exist"),
     "no folder to report": (("report", "nowhere"), "does not exist"),

@@ -33,7 +33,10 @@ def test_groups_that_vary_as_independent_items_do_count_fully_and_identical_item
 
 
 def test_95_percent_of_the_intervals_of_clustered_items_hold_the_true_rate() -> None:
-    """20 groups of 10 items whose chance differs from group to group. Tolerance: the 99.9 % interval of 400 draws, and 2 % for so few groups."""
+    """20 groups of 10 items whose chance differs from group to group.
+
+    Tolerance: the 99.9 % interval of 400 draws, and 2 % since 20 groups are few.
+    """
     generator, held = torch.Generator().manual_seed(0), 0
     for _ in range(400):
         chance = torch.where(torch.rand(20, generator=generator) < 0.5, 0.3, 0.9)

@@ -84,7 +84,7 @@ def test_storkeys_rule_holds_300_patterns_in_1000_units_and_half_as_many_more_no
 
 
 def test_the_pseudo_inverse_holds_as_many_patterns_as_are_independent() -> None:
-    """Personnaz et al. 1985: D - 1 without self-connections: at K = D the weights are the identity, and nothing but the own vote is left."""
+    """Personnaz et al. 1985: D - 1 without self-connections. At K = D the weights are the identity, so only the own vote is left."""
     found = rows("pseudo_inverse", {"dim": (40,), "flips": (0.0,), "criterion": ("exact",), "cues": (40,), "resolution": (1e-4,)}, 5)
     by_count = {row["patterns"]: row["rate"] for row in found}
     assert by_count[40] < 0.1
@@ -102,7 +102,14 @@ KERNEL = {
 @pytest.mark.parametrize("memory", KERNEL)
 def test_kernel_memories_recall_at_stated_noise_as_an_independent_run(memory: str) -> None:
     """Tamamori 2025: D = 50, γ = .1, λ = .01, exact recall within 30 synchronous steps. Without noise every load is stored."""
-    grid: Grid = {"dim": (50,), "load": (2, 4, 8, 16, 30), "flips": (0.0, 0.1, 0.2, 0.3), "criterion": ("exact",), "gamma": (0.1,), "cues": (20,)}
+    grid: Grid = {
+        "dim": (50,),
+        "load": (2, 4, 8, 16, 30),
+        "flips": (0.0, 0.1, 0.2, 0.3),
+        "criterion": ("exact",),
+        "gamma": (0.1,),
+        "cues": (20,),
+    }
     found = {(row["load"], row["flips"]): row for row in rows(memory, grid, 8)}
     assert all(found[load, 0.0]["rate"] == 1 for load in (2, 4, 8, 16, 30))
     for place, rate in KERNEL[memory].items():

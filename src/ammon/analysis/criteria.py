@@ -42,7 +42,7 @@ MEANING = {
 
 
 def recalled(state: States, target: States, criterion: str, threshold: float | None = None) -> Bool[Tensor, " batch"]:
-    """Whether each state counts as its target by the criterion, at its default threshold unless one is given. KeyError for an unknown one."""
+    """Whether each state counts as its target by the criterion, at its default threshold unless one is given. KeyError if there is none."""
     measure, default, sense = CRITERIA[criterion]
     return sense * measure(state, target) >= sense * (default if threshold is None else threshold)
 

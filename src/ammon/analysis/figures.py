@@ -67,6 +67,18 @@ def theory(axes: "Axes", x: Sequence[float], y: Sequence[float], *, name: str = 
     axes.plot(list(x), list(y), linestyle="--", linewidth=1.2, color=colour, label=name or None)
 
 
+def logarithmic(axes: "Axes", *which: str) -> None:
+    """Logarithmic scales for "x", "y" or both, with plain numbers at 1, 2 and 5 of each decade."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        if name in which:
+            getattr(axes, f"set_{name}scale")("log")
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(FormatStrFormatter("%g"))
+            axis.set_minor_formatter(NullFormatter())
+
+
 def legend(axes: "Axes", **place: Any) -> None:
     """The names of the lines of a panel, if there are any."""
     handles, labels = axes.get_legend_handles_labels()

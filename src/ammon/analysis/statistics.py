@@ -66,7 +66,7 @@ class Growth:
 
 
 def growth(x: Sequence[float], y: Sequence[float], law: Literal["power", "exponential"], confidence: float = 0.95) -> Growth:
-    """The fitted law. With two points the interval of its exponent has no ends (NaN). ValueError for fewer, or for numbers that are not > 0."""
+    """The fitted law. With two points the interval of its exponent has no ends (NaN). ValueError for fewer, or for numbers not > 0."""
     from scipy.stats import linregress, t
 
     if len(x) != len(y) or len(set(x)) < 2 or not all(0 < value < math.inf for value in (*x, *y)):

@@ -1,5 +1,6 @@
 """`ammon experiments`: every experiment and the question it answers; with a name, its protocol, keys and columns."""
 
+import textwrap
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -49,7 +50,7 @@ def _describe(asked: "Experiment") -> None:
     columns.add_column("meaning", overflow="fold")
     for name, column in asked.columns.items():
         columns.add_row(name, column.unit, column.meaning)
-    typer.echo(f"{asked.name}: {asked.question}\n\n{asked.protocol}\n\n{asked.trials} trials per point by default.\n")
+    typer.echo(f"{asked.name}: {asked.question}\n\n{textwrap.fill(asked.protocol, 100)}\n\n{asked.trials} trials per point by default.\n")
     show(keys)
     typer.echo()
     show(columns)

@@ -32,8 +32,8 @@ def needing_the_laboratory() -> AbstractContextManager[None]:
     return refusing("the laboratory needs libraries that are missing; pip install 'ammon[lab]': ")
 
 
-def finished(folder: "Path") -> "tuple[Experiment, Manifest, pa.Table]":
-    """What a run has left in a folder. Says on stderr if it is not complete; refuses a folder that holds nothing to show."""
+def finished(folder: "Path") -> "tuple[Experiment, Manifest, pa.Table, int]":
+    """What a run has left in a folder, and how many points are missing, which stderr says too. Refuses one with nothing to show."""
     import typer
 
     with needing_the_laboratory():
@@ -47,4 +47,4 @@ def finished(folder: "Path") -> "tuple[Experiment, Manifest, pa.Table]":
         raise Refusal(f"{str(folder)!r} holds no rows yet; run {asked.name} with the same options and --out to go on.")
     if missing:
         typer.echo(f"ammon: {missing} points are not measured yet; run {asked.name} with the same options and --out to go on.", err=True)
-    return asked, manifest, table
+    return asked, manifest, table, missing

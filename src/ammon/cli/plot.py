@@ -12,6 +12,6 @@ from ammon.cli.run import save_figure
 
 def plot(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of `ammon run`, complete or not.")]) -> None:
     """Draw the figure of a run from its rows."""
-    asked, _, table = finished(folder)
+    asked, _, table, _ = finished(folder)
     with refusing():
         typer.echo(save_figure(asked, table, folder))

@@ -39,7 +39,9 @@ td.word, th.word { text-align: left } td.text { text-align: left; white-space: n
 <div class="wide"><table>
 <tr>{% for column in columns %}<th{% if column.word %} class="word"{% endif %}>{{ column.name }}
 {% if column.unit %}<br><span>{{ column.unit }}</span>{% endif %}</th>{% endfor %}</tr>
-{% for row in rows %}<tr>{% for column in columns %}<td{% if column.word %} class="word"{% endif %}>{{ row[loop.index0] }}</td>{% endfor %}</tr>
+{% for row in rows %}<tr>
+{% for column in columns %}<td{% if column.word %} class="word"{% endif %}>{{ row[loop.index0] }}</td>{% endfor %}
+</tr>
 {% endfor %}</table></div>
 <h2>Columns</h2>
 <table>
@@ -55,7 +57,7 @@ td.word, th.word { text-align: left } td.text { text-align: left; white-space: n
 
 def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of `ammon run`, complete or not.")]) -> None:
     """Write DIR/report.html: the whole run on one page that needs no other file."""
-    asked, manifest, table = finished(folder)
+    asked, manifest, table, missing = finished(folder)
     from jinja2 import Environment
 
     picture = io.BytesIO()
@@ -76,6 +78,7 @@ def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder 
         .from_string(PAGE)
         .render(
             experiment=asked,
+            missing=f"{missing} points of the grid were not measured yet." if missing else "",
             picture=base64.b64encode(picture.getvalue()).decode(),
             asked=list(values.items()),
             columns=columns,

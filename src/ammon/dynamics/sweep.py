@@ -3,8 +3,8 @@
 The answer is exactly that of the plain loop, without a step per unit. The units of a block are asked together which of them would
 flip; the carried overlaps after each of these flips are formed as running sums, and all units are asked again, each under the
 flips before it. Answers up to the first that changed are right, so the guess is repeated until none does: mostly once or twice.
-Items of one batch may belong to different networks: their fields are then `Owned`. Where fields are sums over units (`Linear`), a flip moves
-those after it by one number each, and guesses cost no product with the patterns.
+Items of one batch may belong to different networks: their fields are then `Owned`. Where fields are sums over units (`Linear`), a
+flip moves those after it by one number each, and guesses cost no product with the patterns.
 """
 
 from typing import Protocol, cast, runtime_checkable

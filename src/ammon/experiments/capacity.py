@@ -171,7 +171,7 @@ def _rates(panel: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
         if place is not None and min(spread) <= place / dim <= max(spread):
             panel.axvline(place / dim, linestyle="--", linewidth=1.2, color=figures.COLOURS[number % len(figures.COLOURS)])
     if min(spread) > 0 and max(spread) > 20 * min(spread):
-        panel.set_xscale("log")
+        figures.logarithmic(panel, "x")
     panel.set_ylim(-0.03, 1.03)
     figures.label(panel, "load K/D (patterns per unit)", "share of cues recalled", "recall against load")
     figures.legend(panel, loc="lower left")
@@ -192,8 +192,7 @@ def _scaling(panel: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
         places = [(x, y) for x in across if (y := expected(found[0], x)) is not None and math.isfinite(y)]
         if places:
             figures.theory(panel, *zip(*places), number=number)
-    panel.set_xscale("log")
-    panel.set_yscale("log")
+    figures.logarithmic(panel, "x", "y")
     figures.label(panel, "units D", "critical number of patterns $K_c$", "growth with size (dashed: theory)")
     figures.legend(panel)
 
@@ -227,14 +226,15 @@ EXPERIMENT = Experiment(
     name="capacity",
     question="How many patterns until recall fails, and how does that number grow with the size of the memory?",
     protocol=(
-        "Each trial is a network of its own: K patterns (random ±1 entries, or images), brought to what the memory takes, are written; of so "
-        "many of them, cues, a share flips of the entries is flipped (of 0-1 patterns, that share of the ones is moved), and recall settles "
-        "from there, units in turn where they update one by one; a sequence memory is asked for the next pattern. A cue counts as recalled "
-        "by the criterion: exact, relative error at most .01; overlap, at least .9; bits, at most .01 of the entries wrong; squared, "
-        "squared error at most .01 of the squared length; or the threshold given. States of ±1 memories are read by their sign. Intervals: "
-        "Wilson, 95 %, with the design effect of networks. Without load, K is doubled or halved from D/10 until the rate crosses the level, "
-        "then bisected to the resolution; K_c is read off a straight line, and lies between the nearest K whose intervals are clear of the "
-        "level. Growth: least squares of log K_c over log D or D, whichever leaves less, with a t interval."
+        "Each trial is a network of its own: K patterns (random ±1 entries, or images), brought to what the memory takes, are "
+        "written. Of so many of them, cues, a share flips of the entries is flipped (of 0-1 patterns, that share of the ones is "
+        "moved), and recall settles from there, units in turn where they update one by one; a sequence memory is asked for the next "
+        "pattern. A cue counts as recalled by the criterion: exact, relative error at most .01; overlap, at least .9; bits, at most "
+        ".01 of the entries wrong; squared, squared error at most .01 of the squared length; or the threshold given. States of ±1 "
+        "memories are read by their sign. Intervals: Wilson, 95 %, with the design effect of networks. Without load, K is doubled "
+        "or halved from D/10 until the rate crosses the level, then bisected to the resolution; K_c is read off a straight line, "
+        "and lies between the nearest K whose intervals are clear of the level. Growth: least squares of log K_c over log D or D, "
+        "whichever leaves less, with a t interval."
     ),
     axes={
         "dim": Axis("units D", (100, 200, 400), least=2),

@@ -29,7 +29,7 @@ def parse(texts: Sequence[str]) -> dict[str, list[str]]:
 
 
 def points(experiment: Experiment, grid: Grid | None, memories: Sequence[str] | None, trials: int | None) -> list[Point]:
-    """All points in the order of the grid, the last key running fastest. ValueError, in one line, for what the experiment cannot be asked."""
+    """All points in the order of the grid, the last key running fastest. ValueError, in one line, for what cannot be asked."""
     given = dict(grid or {})
     if "memory" in given:
         if memories is not None:

@@ -62,12 +62,8 @@ def draw(table: "pa.Table") -> "Figure":
         panel.plot([-bias], [-bias], marker="x", markersize=9, markeredgewidth=2, color="white", linestyle="none")
         panel.plot([-bias], [-bias], marker="x", markersize=8, markeredgewidth=1, color=figures.INK, linestyle="none")
         panel.grid(visible=False)
-        figures.label(
-            panel,
-            "$c_{pre}$ (weight of the sender)",
-            "$c_{post}$ (weight of the receiver)",
-            f"mean of entries {bias:g}; ×: covariance rule",
-        )
+        title = f"mean of entries {bias:g}; ×: covariance rule"
+        figures.label(panel, "$c_{pre}$ (weight of the sender)", "$c_{post}$ (weight of the receiver)", title)
     return figure
 
 
@@ -87,7 +83,8 @@ EXPERIMENT = Experiment(
         "Networks of ±1 units without self-connections, whose weights change by c0 + c_pre ξ_j + c_post ξ_i + ξ_i ξ_j with each pattern "
         "(c0 = c_pre c_post unless given), are measured as in capacity: random ±1 patterns of mean bias, units in turn, the critical number "
         "of patterns by bisection at the stated corruption, criterion and level, with the interval that Wilson's (95 %, with the design "
-        "effect of networks) leaves. White: not even one pattern is recalled. The cross marks the covariance rule, c_pre = c_post = -bias."
+        "effect of networks) leaves. White: not even one pattern is recalled. The cross marks the covariance rule, c_pre = c_post = "
+        "-bias."
     ),
     axes={
         "dim": Axis("units D", (64,), least=2),

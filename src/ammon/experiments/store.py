@@ -121,7 +121,8 @@ def _check_same(folder: Path, held: Manifest, asked: Manifest) -> None:
         one, other = held.versions.get(library), asked.versions.get(library)
         if one != other:
             raise ValueError(
-                f"{str(folder)!r} was made with {library} {one}, here is {other}, and rows may differ; nothing was changed: name another folder."
+                f"{str(folder)!r} was made with {library} {one}, here is {other}, and rows may differ; nothing was changed: name "
+                "another folder."
             )
 
 
