@@ -247,3 +247,24 @@ def test_a_broken_part_is_named_and_measured_again_once_it_is_deleted(tmp_path: 
     part.unlink()
     assert CAPACITY.run(small, trials=2, out=tmp_path, workers=1).equals(first)
     assert part.read_bytes() == whole
+
+
+@pytest.mark.parametrize("memory", CATALOG)
+def test_every_memory_of_the_catalogue_is_measured_by_capacity_and_basins(memory: str) -> None:
+    """Two patterns in many units, without corruption: most memories must recall them, and all must be measured."""
+    grid = {"dim": (64,), "load": (2 / 64,), "flips": (0.0,), "cues": (2,)}
+    (row,) = CAPACITY.run(grid, memories=[memory], trials=2, workers=1).to_pylist()
+    assert row["patterns"] == 2
+    assert row["synapses"] > 0
+    assert row["critical"] is None
+    # random features need more of them than fit a test, and unbinding alone is only a hint
+    if memory not in ("random_features", "holographic", "sparse_distributed"):
+        assert row["rate"] == 1
+    few = {"dim": (64,), "load": (2 / 64,), "cues": (2,), "levels": (3,), "repeats": (1,), "shown": (2,)}
+    rows = EXPERIMENTS["basins"].run(few, memories=[memory], trials=2, workers=1).to_pylist()
+    levels = [row for row in rows if row["kind"] == "level"]
+    assert [(row["flips"], row["step"]) for row in levels] == [(flips, step) for flips in (0.0, 0.25, 0.5) for step in (0, 1, 2)]
+    assert all(0 <= row["rate_low"] <= row["rate"] <= row["rate_high"] <= 1 for row in levels)
+    patterns = [row for row in rows if row["kind"] == "pattern"]
+    assert len(patterns) == (2 if "sequence" in memory else 4)
+    assert all(0 <= row["radius"] <= 0.5 for row in patterns)

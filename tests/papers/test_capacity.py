@@ -32,7 +32,7 @@ def extrapolated(loads: dict[int, float], power: float) -> float:
 
 
 HEBB = [
-    pytest.param((250, 500, 1000), 10, id="up to 1000"),
+    pytest.param((250, 500, 1000), 20, id="up to 1000"),
     pytest.param((1000, 2000, 4000), 10, id="from 1000", marks=pytest.mark.slow),
 ]
 
@@ -41,21 +41,25 @@ HEBB = [
 def test_hebbs_critical_load_extrapolates_to_0138_by_overlap(dims: tuple[int, ...], trials: int) -> None:
     """Amit, Gutfreund & Sompolinsky 1985: .138. Start at the pattern, settle unit by unit, overlap at least .9 in half of the cues.
 
-    The load is read off a straight line over D^(-2/3), the rounding of a saddle-node bifurcation by noise of order D^(-1/2). The tolerance
-    is the one asked for, .01: over D^(-1/2) or D^(-2/3) the answers differ by about .006.
+    The transition is rounded: K_c/D falls with D. The load is read off a straight line over D^(-1/2), the size of fluctuations between
+    networks, and over D^(-2/3), by which noise of that size shifts a saddle-node bifurcation. Both must lie within the .01 asked for.
     """
     found = criticals(rows("hopfield", {"dim": dims, "flips": (0.0,), "cues": (20,)}, trials))
     loads = {dim: value / dim for dim, (value, _, _) in found.items()}
     assert sorted(loads.values(), reverse=True) == [loads[dim] for dim in dims]
-    assert abs(extrapolated(loads, 2 / 3) - 0.138) <= 0.01
+    for power in (1 / 2, 2 / 3):
+        assert abs(extrapolated(loads, power) - 0.138) <= 0.01
 
 
-CUBIC = [pytest.param((28, 40, 57), id="up to 57"), pytest.param((50, 71, 100, 141), id="up to 141", marks=pytest.mark.slow)]
+CUBIC = [pytest.param((50, 71, 100), id="up to 100"), pytest.param((50, 71, 100, 141), id="up to 141", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("dims", CUBIC)
 def test_a_dense_memory_of_power_3_grows_as_the_square_of_its_size(dims: tuple[int, ...]) -> None:
-    """Krotov & Hopfield 2016: K_max = α D^(n-1) at a given error. Overlap at least .9 in half of the cues, from the pattern itself."""
+    """Krotov & Hopfield 2016: K_max = α D^(n-1) at a given error. Overlap at least .9 in half of the cues, from the pattern itself.
+
+    Below 50 units the growth is slower, an exponent of 1.76 from 28 to 57.
+    """
     found = criticals(rows("dense", {"dim": dims, "flips": (0.0,), "n": (3,)}, 10))
     law = growth(list(found), [value for value, _, _ in found.values()], "power")
     assert abs(law.exponent.value - 2) <= 0.15

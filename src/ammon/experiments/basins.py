@@ -118,7 +118,7 @@ def draw(table: "pa.Table") -> "Figure":
     for number, (values, some) in enumerate(groups([row for row in rows if row["kind"] == "pattern"], *keys).items()):
         radii = sorted(row["radius"] for row in some)
         share = [(place + 1) / len(radii) for place in range(len(radii))]
-        figures.measured(second, radii, share, name=names[values], number=number, marker="", drawstyle="steps-post")
+        figures.measured(second, radii, share, name=names[values], number=number, drawstyle="steps-post", markevery=max(1, len(radii) // 6))
     figures.label(second, "critical radius (share of entries)", "share of patterns", "radius of each pattern, cumulative")
     figures.legend(second)
     # the first memory that theory follows step by step, else the first one, at its largest load
@@ -141,7 +141,7 @@ def _steps(panel: "Axes", rows: Sequence[Mapping[str, Any]], name: str) -> None:
             n = int(row.get("n") or POWERS[str(row["memory"])])
             expected = overlap_steps(1 - 2 * level, _alpha(row, n), steps, n)
             figures.theory(panel, range(len(expected)), expected, number=number)
-    figures.label(panel, "step of recall (0: the cue)", "overlap with the pattern", f"from each start: {name}")
+    figures.label(panel, "step of recall (0: the cue)", "overlap with the pattern", name)
     panel.set_ylim(-0.05, 1.4)
     figures.legend(panel, loc="upper right", ncols=3)
 

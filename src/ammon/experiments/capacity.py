@@ -174,7 +174,7 @@ def _rates(panel: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
         figures.logarithmic(panel, "x")
     panel.set_ylim(-0.03, 1.03)
     figures.label(panel, "load K/D (patterns per unit)", "share of cues recalled", "recall against load")
-    figures.legend(panel, loc="lower left")
+    figures.legend(panel)
 
 
 def _scaling(panel: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:

@@ -80,11 +80,11 @@ EXPERIMENT = Experiment(
     name="local_rules",
     question="Which coefficients of the general local rule store the most patterns?",
     protocol=(
-        "Networks of ±1 units without self-connections, whose weights change by c0 + c_pre ξ_j + c_post ξ_i + ξ_i ξ_j with each pattern "
-        "(c0 = c_pre c_post unless given), are measured as in capacity: random ±1 patterns of mean bias, units in turn, the critical number "
-        "of patterns by bisection at the stated corruption, criterion and level, with the interval that Wilson's (95 %, with the design "
-        "effect of networks) leaves. White: not even one pattern is recalled. The cross marks the covariance rule, c_pre = c_post = "
-        "-bias."
+        "Networks of ±1 units without self-connections, whose weights change by c0 + c_pre ξ_j + c_post ξ_i + ξ_i ξ_j with each "
+        "pattern (c0 = c_pre c_post unless given), are measured as in capacity: random ±1 patterns of mean bias, units in turn, the "
+        "critical number of patterns by bisection at the stated corruption, criterion and level, with the interval that Wilson's "
+        "(95 %, with the design effect of networks) leaves. White: not even one pattern is recalled. The cross marks the covariance "
+        "rule, c_pre = c_post = -bias."
     ),
     axes={
         "dim": Axis("units D", (64,), least=2),
