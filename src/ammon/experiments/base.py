@@ -82,6 +82,7 @@ class Experiment:
     fits: Callable[[Entry], bool] = field(default=lambda entry: True)
     needs: str = "memories of the catalogue"
     check: Callable[[Point], None] = field(default=lambda point: None)
+    animate: "Callable[[pa.Table, Path], None] | None" = None  # writes a GIF of the table, where a moving picture says more
 
     @property
     def grid(self) -> dict[str, tuple[Value, ...]]:

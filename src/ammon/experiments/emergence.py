@@ -1,7 +1,7 @@
-"""Emergence: minima that nobody stored. Of log-sum-ReLU against log-sum-exp over β: patterns kept, patterns lost, new minima, their likelihood.
+"""Emergence: minima that nobody stored. Log-sum-ReLU against log-sum-exp over β: patterns kept and lost, new minima, their likelihood.
 
-Hoover et al. 2025 (arXiv 2506.10801), LMIN0 for patterns uniform in the unit cube, and clusters as in LOGL0. Minima of log-sum-ReLU are means of
-the patterns within reach (proposition 2), so all 2^M - 1 means are tried; those of log-sum-exp are found by settling from them.
+Hoover et al. 2025 (arXiv 2506.10801), LMIN0 for patterns uniform in the unit cube, and clusters as in LOGL0. Minima of log-sum-ReLU are
+means of the patterns within reach (proposition 2), so all 2^M - 1 means are tried; those of log-sum-exp are found by settling from them.
 """
 
 import math
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ammon.analysis import figures
 from ammon.analysis.rows import groups, line, mean, rate
-from ammon.catalog import diffusion, log_sum_relu
+from ammon.catalog import Entry, diffusion, log_sum_relu
 from ammon.experiments.base import Axis, Column, Experiment, Point, Row
 from ammon.experiments.stored import with_interval
 from ammon.memories.base import Memory
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
 
-MEMORIES = ("log_sum_relu", "diffusion")
 LARGEST = 16  # patterns whose subsets are all tried
 SPREAD = 0.1  # standard deviation of a cluster
 # of the smallest distance between patterns: closer states are one, and a minimum so near a pattern is that pattern
@@ -157,6 +156,10 @@ def _fixed() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+def _fits(entry: Entry) -> bool:
+    return entry.make in (diffusion, log_sum_relu)
+
+
 def _check(point: Point) -> None:
     if not 2 <= int(point["stored"]) <= LARGEST:
         raise ValueError(f"emergence: all 2^M subsets are tried, so stored must be from 2 to {LARGEST}, got {point['stored']}.")
@@ -166,14 +169,14 @@ EXPERIMENT = Experiment(
     name="emergence",
     question="Which minima has a memory that nobody stored, while all patterns are still minima, and how likely are they?",
     protocol=(
-        "Each trial draws M patterns uniform in [0,1]^D (LMIN0 of Hoover et al. 2025), or from Gaussians of σ = .1 about uniform centres. β "
-        "goes in equal ratios from 2/D to 8/r², r the smallest distance between patterns. Log-sum-ReLU (log_sum_relu): every mean of a subset at "
-        "which recall stays is a minimum. Log-sum-exp (diffusion): recall settles from all these means and 100 uniform states, is pushed and "
-        "settles again. A minimum within r/1000 of a pattern is that pattern, kept; any other is new. Emergent: all patterns kept and "
-        "some minimum new. Likelihood: the mean log density of new minima under the Gaussians. Intervals, 95 %: Student and Wilson over trials."
+        "Each trial draws M patterns uniform in [0,1]^D (LMIN0 of Hoover et al. 2025), or from Gaussians of σ = .1 about uniform "
+        "centres. β goes in equal ratios from 2/D to 8/r², r the smallest distance between patterns. Log-sum-ReLU (log_sum_relu): "
+        "every mean of a subset at which recall stays is a minimum. Log-sum-exp (diffusion): recall settles from all these means and "
+        "100 uniform states, is pushed and settles again. A minimum within r/1000 of a pattern is that pattern, kept; any other is "
+        "new. Emergent: all patterns kept and some minimum new. Likelihood: the mean log density of new minima under the Gaussians. "
+        "Intervals, 95 %: Student and Wilson over trials."
     ),
     axes={
-        "memory": Axis("log_sum_relu or diffusion (log-sum-exp)", MEMORIES, choices=MEMORIES),
         "dim": Axis("entries D", (8,), kind=int, least=1),
         "stored": Axis("patterns M", (5,), least=2, most=LARGEST),
         "data": Axis("uniform or clusters", ("uniform", "clusters"), choices=("uniform", "clusters")),
@@ -193,6 +196,9 @@ EXPERIMENT = Experiment(
     measure=measure,
     draw=draw,
     trials=8,
+    memories=("log_sum_relu", "diffusion"),
+    fits=_fits,
+    needs="log-sum-ReLU or log-sum-exp over distances",
     check=_check,
 )
 run = EXPERIMENT.run

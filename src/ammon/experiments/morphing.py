@@ -1,4 +1,4 @@
-"""Morphing: states on the way from one stored pattern to another. Which of the two each falls into, how sharp the boundary is, how long it takes.
+"""Morphing: states between two stored patterns. Which of the two each falls into, how sharp the boundary is, how long it takes.
 
 A path starts at ξ¹ and takes over the entries in which ξ² differs, in random order; its positions run from 0 to 1. Real
 patterns are mixed in these shares instead. Loads are patterns per unit.
@@ -117,12 +117,12 @@ EXPERIMENT = Experiment(
     name="morphing",
     question="Between two stored patterns, which attractor does a state fall into, how sharp is the boundary, and how long does it take?",
     protocol=(
-        "Each trial draws K = load × D random patterns, at least 2, and writes them. Pairs of different patterns are drawn; a path leads from ξ¹ "
-        "to ξ² by taking over the entries that differ in random order (real patterns: mixed in these shares, then brought to length 1). "
-        "Each state of the path is recalled; it ends in a pattern if its overlap with it is at least near. The boundary of a path is where it "
-        "stops ending in ξ¹ and starts ending in ξ², on average; spread: its standard deviation over the pairs of a trial; gap: the "
-        "share of the path that ends in neither. Intervals, 95 %: Wilson with the design effect of trials, and Student over trials. "
-        "Dashed: the load beyond which mean-field theory has no retrieval state."
+        "Each trial draws K = load × D random patterns, at least 2, and writes them. Pairs of different patterns are drawn; a path "
+        "leads from ξ¹ to ξ² by taking over the entries that differ in random order (real patterns: mixed in these shares, then "
+        "brought to length 1). Each state of the path is recalled; it ends in a pattern if its overlap with it is at least near. The "
+        "boundary of a path is where it stops ending in ξ¹ and starts ending in ξ², on average; spread: its standard deviation over "
+        "the pairs of a trial; gap: the share of the path that ends in neither. Intervals, 95 %: Wilson with the design effect of "
+        "trials, and Student over trials. Dashed: the load beyond which mean-field theory has no retrieval state."
     ),
     axes={
         "dim": Axis("units D", (200,), kind=int, least=2),

@@ -1,6 +1,6 @@
 """Prototypes: only distorted instances are stored. Does recall from a new instance give the prototype that none of them is?
 
-Fontanari 1990; Robins & McCallum 2004. Prototypes ±1; each instance has a fraction of its prototype's entries flipped, each entry by chance.
+Fontanari 1990; Robins & McCallum 2004. Prototypes are ±1; an instance is its prototype with each entry flipped by chance.
 """
 
 from typing import TYPE_CHECKING
@@ -66,7 +66,7 @@ def draw(table: "pa.Table") -> "Figure":
     columns = min(3, len(by_memory))
     figure, axes = figures.panels(columns, -(-len(by_memory) // columns), high=2.4)
     for panel, ((memory,), rows) in zip(axes, by_memory.items()):
-        for number, ((flips, load), some) in enumerate(groups(rows, "flips", "load").items()):
+        for number, ((flips, _), some) in enumerate(groups(rows, "flips", "load").items()):
             name = f"{flips:g} flipped, {some[0]['prototypes']} prototypes"
             figures.measured(panel, *line(some, "instances", "overlap"), name=name, number=number)
             law = line(some, "instances", "one_step_theory")
@@ -85,11 +85,11 @@ EXPERIMENT = Experiment(
     name="prototypes",
     question="If only distorted instances are stored, is the prototype recalled that none of them is?",
     protocol=(
-        "Each trial draws P = load × D random ±1 prototypes and, of each, so many instances in which each entry is flipped by chance; only the "
-        "instances are written. The cue is one new instance of each prototype, drawn alike. Recalled: the settled state's overlap with the "
-        "prototype is at least near; instance: its overlap with a stored instance is, and is the larger. Fixed: recall from the prototype itself stays "
-        "that near. Intervals, 95 %: Wilson with the design effect of trials, Student over trials. Dashed: the overlap after one update of all "
-        "units from the prototype, by theory (Hopfield networks)."
+        "Each trial draws P = load × D random ±1 prototypes and, of each, so many instances in which each entry is flipped by chance; "
+        "only the instances are written. The cue is one new instance of each prototype, drawn alike. Recalled: the settled state's "
+        "overlap with the prototype is at least near; instance: its overlap with a stored instance is, and is the larger. Fixed: "
+        "recall from the prototype itself stays that near. Intervals, 95 %: Wilson with the design effect of trials, Student over "
+        "trials. Dashed: the overlap after one update of all units from the prototype, by theory (Hopfield networks)."
     ),
     axes={
         "dim": Axis("units D", (200,), kind=int, least=2),

@@ -1,4 +1,4 @@
-"""Ridge: the phase diagram of kernel memories over load and γ. How the curvature of the fit is spread, how large it is, and what is recalled.
+"""Ridge: the phase diagram of kernel memories over load and γ. How the curvature of the fit is spread, how large it is, what is recalled.
 
 At the fitted coefficients of a unit the Fisher matrix of its logistic loss is G = K D K, D = diag p(1-p), and the Hessian G + λK
 (Tamamori 2025, arXiv 2609.16827); for kernel ridge regression D = 1. On the ridge the largest eigenvalue of G is largest over γ.
@@ -66,7 +66,7 @@ def measure(point: Point, *, generator: torch.Generator) -> Row:
 
 
 def curvature(memory: KernelMemory, units: int) -> tuple[Tensor, Tensor]:
-    """The largest eigenvalues of G and of the Hessian G + λK, [2, unit], and the trace of the Hessian [unit], at the fit of the first units."""
+    """At the fit of the first units: the largest eigenvalues of G and of the Hessian G + λK, [2, unit], and the trace of the Hessian."""
     matrix = gram(memory.kernel, memory.keys.rows)
     answer = torch.sigmoid(matrix @ memory.dual[:, :units])
     spread = (answer * (1 - answer)).mT if isinstance(memory.rule, Logistic) else torch.ones_like(answer.mT)
@@ -119,11 +119,12 @@ EXPERIMENT = Experiment(
     name="ridge",
     question="Over load and kernel width, where does a kernel memory recall noisy patterns, and how is the curvature of its fit spread?",
     protocol=(
-        "Each trial draws K = load × D random ±1 patterns in float64 and fits the memory. Of the first units, G = K diag(p(1-p)) K and "
-        "the Hessian G + λK at the fit: concentration is the largest eigenvalue of the Hessian over its trace, curvature the largest of G, "
-        "both means over units. So many stored patterns with a fraction of entries flipped are recalled; one counts if no entry is wrong. Intervals, "
-        "95 %: Student and Wilson over trials. Dashed: the load at which signal and crosstalk of independent coefficients would allow recall "
-        "of this cue, (e^{4γm}/cosh 4γ)^D/(2 ln D) up to tanh 4γ = m. As published (arXiv 2609.16827): load=0.1:6:30 gamma=1e-4:10:30:log."
+        "Each trial draws K = load × D random ±1 patterns in float64 and fits the memory. Of the first units, G = K diag(p(1-p)) K and"
+        " the Hessian G + λK at the fit: concentration is the largest eigenvalue of the Hessian over its trace, curvature the largest "
+        "of G, both means over units. So many stored patterns with a fraction of entries flipped are recalled; one counts if no entry "
+        "is wrong. Intervals, 95 %: Student and Wilson over trials. Dashed: the load at which signal and crosstalk of independent "
+        "coefficients would allow recall of this cue, (e^{4γm}/cosh 4γ)^D/(2 ln D) up to tanh 4γ = m. As published (arXiv 2609.16827):"
+        " load=0.1:6:30 gamma=1e-4:10:30:log."
     ),
     axes={
         "dim": Axis("units D", (50,), kind=int, least=2),

@@ -104,10 +104,10 @@ EXPERIMENT = Experiment(
     name="sequence",
     question="How far is a stored sequence recalled in a row, against its length and the noise of the cue?",
     protocol=(
-        "Each trial draws a cyclic sequence of K = load × D random ±1 patterns, at least 3, and writes it. From so many places of it, each with a "
-        "fraction of entries flipped, recall makes K steps. The length is the number of steps in a row whose overlap with the pattern that is due is "
-        "at least near; whole: all K. Intervals, 95 %: Student over trials, Wilson with the design effect of trials. Dashed: the length up to "
-        "which theory has whole sequences right (Chaudhry et al. 2023), D^d/(2(d+1)(2d-1)!! ln D)."
+        "Each trial draws a cyclic sequence of K = load × D random ±1 patterns, at least 3, and writes it. From so many places of it, "
+        "each with a fraction of entries flipped, recall makes K steps. The length is the number of steps in a row whose overlap with "
+        "the pattern that is due is at least near; whole: all K. Intervals, 95 %: Student over trials, Wilson with the design effect "
+        "of trials. Dashed: the length up to which theory has whole sequences right (Chaudhry et al. 2023), D^d/(2(d+1)(2d-1)!! ln D)."
     ),
     axes={
         "dim": Axis("units D", (100,), kind=int, least=2),

@@ -108,11 +108,12 @@ EXPERIMENT = Experiment(
     name="sequential",
     question="When patterns are learned one after the other, how well are old ones still recalled, with and without rehearsal?",
     protocol=(
-        "Each trial draws K = load × D random ±1 patterns and writes them one by one; memories that learn weights see only what is written. "
-        "With each new pattern are written, before it: nothing; so many of those seen before, drawn at random (stored); or what recall from so "
-        "many random states gives (pseudo; Robins 1995). At the end each pattern is recalled from a cue with flipped entries; ages are put together "
-        f"in groups of {WINDOW}. Recalled: an overlap of at least near. Intervals, 95 %: Student and Wilson over trials. Dashed: Hebb's rule with "
-        "forgetting (amari, forgetting=...) after one update from the pattern, by theory."
+        "Each trial draws K = load × D random ±1 patterns and writes them one by one; memories that learn weights see only what is "
+        "written. With each new pattern are written, before it: nothing; so many of those seen before, drawn at random (stored); or "
+        "what recall from so many random states gives (pseudo; Robins 1995). At the end each pattern is recalled from a cue with "
+        f"flipped entries; ages are put together in groups of {WINDOW}. Recalled: an overlap of at least near. Intervals, 95 %: Student"
+        " and Wilson over trials. Dashed: Hebb's rule with forgetting (amari, forgetting=...) after one update from the pattern, by "
+        "theory."
     ),
     axes={
         "dim": Axis("units D", (100,), kind=int, least=2),

@@ -70,11 +70,15 @@ def draw(table: "pa.Table") -> "Figure":
             law = line(rows, "load", column)
             figures.theory(panel, law.x, law.y, number=number)
     figures.theory(ratio, [], [], name="theory")
-    ratio.set_yscale("log")
+    if table.column("ratio").null_count < table.num_rows:
+        ratio.set_yscale("log")
     error.set_yscale("log")
     error.set_ylim(1e-6, 1)
+    loads = [float(load) for (load,) in groups(table, "load")]
     for panel in (ratio, error, recalled):
         panel.set_xscale("log")
+        # also where a panel has nothing to show
+        panel.set_xlim(0.8 * min(loads), 1.25 * max(loads))
     figures.label(ratio, "load K/D (patterns per unit)", "signal over crosstalk")
     figures.label(error, "load K/D (patterns per unit)", "units that err at once")
     figures.label(recalled, "load K/D (patterns per unit)", "patterns kept by recall")
@@ -107,11 +111,11 @@ EXPERIMENT = Experiment(
     name="signal_to_noise",
     question="How strong is a stored pattern's own field against the crosstalk of the others, up to where recall fails?",
     protocol=(
-        "Each trial draws K = load × D random ±1 patterns and writes them. At up to 200 of them the field on each unit is taken times the unit, "
-        "its own vote left out where the memory leaves it out. Signal: the mean over units and patterns; crosstalk: the standard deviation; "
-        "a unit errs at once where its field has the other sign (a field of 0 is +). Recall then settles from the same patterns; one is kept if its overlap with where it ends "
-        "is at least near. Intervals, 95 %: Student over trials, Wilson with the design effect of trials. Dashed: "
-        "laws of ammon.analysis.theory, and the normal tail of each."
+        "Each trial draws K = load × D random ±1 patterns and writes them. At up to 200 of them the field on each unit is taken times "
+        "the unit, its own vote left out where the memory leaves it out. Signal: the mean over units and patterns; crosstalk: the "
+        "standard deviation; a unit errs at once where its field has the other sign (a field of 0 is +). Recall then settles from the "
+        "same patterns; one is kept if its overlap with where it ends is at least near. Intervals, 95 %: Student over trials, Wilson "
+        "with the design effect of trials. Dashed: laws of ammon.analysis.theory, and the normal tail of each."
     ),
     axes={
         "dim": Axis("units D", (200,), kind=int, least=2),

@@ -1,7 +1,7 @@
-"""Similarity × separation: universal Hopfield networks on images, against noise, mask and the number of images stored (Millidge et al. 2022).
+"""Similarity × separation: universal Hopfield networks on images, against noise, mask and number stored (Millidge et al. 2022).
 
-Similarities are as in their code: 1/distance², 1/Manhattan distance, and the product with each image divided by its sum. All are positive, so
-that powers of them, divided by their sum, are weights.
+Similarities are as in their code: 1/distance², 1/Manhattan distance, and the product with each image divided by its sum. All are
+positive, so that powers of them, divided by their sum, are weights.
 """
 
 import math
@@ -119,10 +119,11 @@ EXPERIMENT = Experiment(
     name="similarity_separation",
     question="Which similarity and which separation recall images best, against noise, mask and the number stored?",
     protocol=(
-        "The universal Hopfield network of Millidge et al. 2022, one read. Each trial draws so many distinct images, pixels from 0 to 1, "
-        "writes them and shows each one corrupted: noise, |x + σn| cut off at 1, or its last pixels set to 0. Recalled: a squared error of at most "
-        "threshold × D/784 (published for MNIST: 60; of 200 digits most have another within that). Similarities 1/distance², 1/Manhattan distance, and products with images divided by their sum; separations maximum, "
-        "softmax(beta), and powers 1, 2, 3, 10 divided by their sum. Intervals: Wilson, 95 %, with the design effect of trials."
+        "The universal Hopfield network of Millidge et al. 2022, one read. Each trial draws so many distinct images, pixels from 0 to "
+        "1, writes them and shows each one corrupted: noise, |x + σn| cut off at 1, or its last pixels set to 0. Recalled: a squared "
+        "error of at most threshold × D/784 (published for MNIST: 60; of 200 digits most have another within that). Similarities "
+        "1/distance², 1/Manhattan distance, and products with images divided by their sum; separations maximum, softmax(beta), and "
+        "powers 1, 2, 3, 10 divided by their sum. Intervals: Wilson, 95 %, with the design effect of trials."
     ),
     axes={
         "similarity": Axis("how images are compared", SIMILARITIES, choices=SIMILARITIES),

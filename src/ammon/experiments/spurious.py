@@ -99,11 +99,11 @@ EXPERIMENT = Experiment(
     name="spurious",
     question="Where does recall from a random state end: in what was stored, its negative, a mixture, or elsewhere?",
     protocol=(
-        "Each trial draws K = load × D random ±1 patterns, writes them and settles from so many random ±1 states, single units in random "
-        "order where the memory updates one by one. A final state counts as stored (negated) if its overlap with a pattern is at least "
-        "near (at most -near), else as a mixture if its overlap with the sign of the sum of the 3 or 5 patterns, each as it is or "
-        "negated, that overlap most with it is at least near, else as other. Intervals: Wilson, 95 %, with the design effect of trials. "
-        "Dashed: the load beyond which mean-field theory has no retrieval state."
+        "Each trial draws K = load × D random ±1 patterns, writes them and settles from so many random ±1 states, single units in "
+        "random order where the memory updates one by one. A final state counts as stored (negated) if its overlap with a pattern is "
+        "at least near (at most -near), else as a mixture if its overlap with the sign of the sum of the 3 or 5 patterns, each as it "
+        "is or negated, that overlap most with it is at least near, else as other. Intervals: Wilson, 95 %, with the design effect of "
+        "trials. Dashed: the load beyond which mean-field theory has no retrieval state."
     ),
     axes={
         "dim": Axis("units D", (100,), kind=int, least=2),
