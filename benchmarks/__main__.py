@@ -10,13 +10,14 @@ import sys
 import torch
 from rich.console import Console
 
-from benchmarks import asynchronous_recall, energy, kernel_memory, learning_rules, memory_use, softmax_recall
+from benchmarks import asynchronous_recall, capacity, energy, kernel_memory, learning_rules, memory_use, softmax_recall
 from benchmarks.report import show
 from benchmarks.timing import Unequal
 
 BENCHMARKS = {
     "softmax_recall": softmax_recall.measure,
     "asynchronous_recall": asynchronous_recall.measure,
+    "capacity": capacity.measure,
     "memory_use": memory_use.measure,
     "energy": energy.measure,
     "kernel_memory": kernel_memory.measure,

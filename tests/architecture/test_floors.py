@@ -65,7 +65,9 @@ def test_no_file_hides_a_second_idea_behind_400_lines() -> None:
 
 def test_inits_below_the_top_are_empty() -> None:
     for init in SOURCE.glob("*/**/__init__.py"):
-        assert not init.read_text().strip(), init
+        # users name experiments by their files, `am.experiments.capacity`, so theirs are found when first used
+        if init.parent.name != "experiments":
+            assert not init.read_text().strip(), init
 
 
 def test_importing_ammon_imports_no_torch() -> None:

@@ -8,9 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from ammon import __version__
+from ammon.cli.experiments import experiments
 from ammon.cli.listing import list_memories
+from ammon.cli.plot import plot
 from ammon.cli.recall import recall
 from ammon.cli.refusal import Refusal
+from ammon.cli.report import report
+from ammon.cli.run import run
 
 # what typer raises for a wrong command line; it has no public name of its own
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -18,6 +22,10 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Associative memory: store patterns, recall them from cues.")
 app.command("list")(list_memories)
 app.command("recall")(recall)
+app.command("run")(run)
+app.command("experiments")(experiments)
+app.command("plot")(plot)
+app.command("report")(report)
 
 
 @app.callback(invoke_without_command=True)
