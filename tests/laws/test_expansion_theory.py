@@ -8,8 +8,9 @@ from scipy.stats import norm, t
 from torch import Tensor
 
 import ammon as am
-from ammon.analysis.capacity import bits_of_sparse, bits_of_units, capacity, count_synapses
+from ammon.analysis.capacity import bits_of_sparse, bits_of_units, capacity
 from ammon.analysis.expansion_theory import features_per_pattern, mean_square, most_patterns, self_vote, unit_error
+from ammon.analysis.synapses import synapses
 from ammon.learning.hebb import Hebb
 from ammon.memories.expansion import ExpansionMemory
 from ammon.parts.corruption import Flip
@@ -137,7 +138,7 @@ def test_a_hebbian_expansion_holds_more_than_a_hopfield_network_and_less_per_syn
 def test_synapses_are_the_numbers_learned() -> None:
     patterns = am.random_patterns(5, 12, generator=torch.Generator().manual_seed(0))
     counts = {
-        "hopfield": 60,
+        "hopfield": 132,
         "storkey": 132,
         "pseudo_inverse": 144,
         "dense": 60,
@@ -149,12 +150,13 @@ def test_synapses_are_the_numbers_learned() -> None:
     for name, count in counts.items():
         memory = am.CATALOG[name].make(12)
         memory.write(patterns)
-        assert count_synapses(memory) == count, name
+        assert synapses(memory) == count, name
     features = am.random_features(12, 50)
     features.write(am.unit(patterns))
-    assert count_synapses(features) == 100
-    with pytest.raises(TypeError, match="it is not known what HolographicMemory learns"):
-        count_synapses(am.holographic(12))
+    assert synapses(features) == 100
+    bound = am.holographic(12)
+    bound.write(am.unit(patterns), am.unit(patterns))
+    assert synapses(bound) == 12 + 60, "one superposition, and the values that clean it up"
 
 
 def test_bits_are_those_of_their_limits() -> None:

@@ -11,14 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ammon.memories.associative import AssociativeMemory
+from ammon.analysis.synapses import synapses
 from ammon.memories.base import Memory
-from ammon.memories.binary import BinaryMemory
-from ammon.memories.expansion import ExpansionMemory
-from ammon.memories.feature import FeatureMemory
-from ammon.memories.kernel import KernelMemory
-from ammon.memories.pairwise import PairwiseMemory
-from ammon.memories.sparse_distributed import SparseDistributedMemory
 from ammon.parts.corruption import Flip
 from ammon.parts.patterns import random_patterns
 from ammon.shapes import Rows, check_count
@@ -48,27 +42,6 @@ class Held:
         return self.synapses / self.patterns if self.patterns else math.inf
 
 
-def count_synapses(memory: Memory) -> int:
-    """Numbers that the memory has learned. What is fixed or drawn (frequencies, locations) and a diagonal that is 0 do not count.
-
-    Patterns kept as they are count as the weights of one hidden unit each, one way: dim each (and value_dim for their values).
-    """
-    if isinstance(memory, PairwiseMemory):
-        bare = memory.matrix.shape[0] == memory.matrix.shape[1] and not bool(memory.matrix.diagonal().any())
-        return memory.matrix.numel() - (len(memory.matrix) if bare else 0)
-    if isinstance(memory, ExpansionMemory):
-        return memory.among.matrix.numel() + memory.contents.matrix.numel()
-    if isinstance(memory, FeatureMemory):
-        return memory.sums.numel()
-    if isinstance(memory, SparseDistributedMemory):
-        return memory.counters.numel() + memory.contents.numel()
-    if isinstance(memory, KernelMemory):
-        return len(memory) * memory.dim + memory.dual.numel()
-    if isinstance(memory, BinaryMemory | AssociativeMemory):
-        return memory.keys.rows.numel() + memory.values.rows.numel()
-    raise TypeError(f"count_synapses: it is not known what {type(memory).__name__} learns; count it yourself.")
-
-
 def bits_of_units(num_patterns: int, dim: int, error: float) -> float:
     """Bits in patterns of independent ±1 units read through a fraction `error` of wrong ones: N D (1 - H₂(error))."""
     return num_patterns * dim * (1 - _entropy(error))
@@ -96,15 +69,15 @@ def mean_error(
 
     Fresh patterns and a fresh memory for each of the `draws`; at most `cues` of the patterns are asked for.
     """
-    wrong, synapses = [], 0
+    wrong, learned = [], 0
     for trial in range(draws):
         generator = torch.Generator().manual_seed(seed + trial)
         patterns, memory = draw(num_patterns, generator), make()
         memory.write(patterns)
         asked = patterns[:cues]
         wrong.append((memory.recall(corrupt(asked, generator)).state != asked).double().mean())
-        synapses = count_synapses(memory)
-    return float(torch.stack(wrong).mean()), synapses
+        learned = synapses(memory)
+    return float(torch.stack(wrong).mean()), learned
 
 
 def capacity(
