@@ -90,8 +90,8 @@ def test_the_landscape_moves(tables: dict[str, pa.Table], tmp_path: Path) -> Non
     from PIL import Image
 
     table = tables["energy_landscape"]
-    some = table.filter(pa.compute.equal(table.column("memory"), "log_sum_relu"))
-    some = some.filter(pa.compute.equal(some.column("beta"), 5.0))
+    some = table.filter(pa.compute.equal(table.column("memory"), "modern_hopfield"))
+    some = some.filter(pa.compute.equal(some.column("beta"), 20.0))
     energy_landscape.animate(some, tmp_path / "moves.gif")
     with Image.open(tmp_path / "moves.gif") as moves:
         assert getattr(moves, "n_frames", 1) > 2

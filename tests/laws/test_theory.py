@@ -174,7 +174,7 @@ def test_the_first_steps_of_synchronous_recall_have_the_overlap_of_the_theory(
 def test_a_palimpsest_forgets_as_the_theory_says(own: bool) -> None:
     """400 patterns, λ = .02, 8 draws; overlap after one step by age. Student's t, p > .001 for each of three ages."""
     dim, forgetting, generator = 400, 0.02, torch.Generator().manual_seed(0)
-    ages, overlaps = (2, 20, 60), []
+    ages, overlaps = (20, 60, 100), []
     for _ in range(8):
         patterns = am.random_patterns(400, dim, generator=generator)
         memory = am.PairwiseMemory(dim, Hebb(forgetting=forgetting, self_connections=own), Sign())

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 REACH = 1.4  # the picture goes from -REACH to +REACH
 SAME = 0.02  # ends nearer than this are one attractor
-FRAMES, LONGEST = 5, 12  # of the animation: pictures per step of recall, and steps that are shown
+FRAMES, LONGEST = 4, 8  # of the animation: pictures per step of recall, and steps that are shown
 ARRANGEMENTS = ("circle", "disc", "regular")
 
 

@@ -110,7 +110,7 @@ EXPERIMENT = Experiment(
     },
     measure=measure,
     draw=draw,
-    trials=5,
+    trials=4,
     memories=("hopfield", "storkey", "pseudo_inverse", "perceptron", "dense", "exponential"),
     fits=bipolar_auto,
     needs=BIPOLAR_AUTO,

@@ -79,7 +79,7 @@ def draw(table: "pa.Table") -> "Figure":
         loads, law, dim = [float(row["load"]) for row in rows], rows[0]["capacity_theory"], int(rows[0]["dim"])
         if law is not None and len({row["dim"] for row in rows}) == 1 and min(loads) <= law / dim <= max(loads):
             panel.axvline(law / dim, linestyle="--", linewidth=1.2, color=figures.INK)
-            panel.text(law / dim, 0.9, " whole sequence,\n theory", fontsize=7, color=figures.INK)
+            panel.text(law / dim, 0.74, " whole sequence,\n theory", fontsize=7, color=figures.INK)
         panel.set_xscale("log")
         panel.set_ylim(-0.03, 1.03)
         figures.label(panel, "length of the sequence K/D (patterns per unit)", "share recalled in a row", ", d = ".join(map(str, key)))

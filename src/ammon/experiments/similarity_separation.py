@@ -88,7 +88,7 @@ def draw(table: "pa.Table") -> "Figure":
             unit = "noise σ (pixels are 0 to 1)" if corruption == "noise" else "fraction of the image masked"
             figures.label(panel, unit, "fraction recalled", f"{count} images, {corruption}")
             panel.set_ylim(-0.03, 1.03)
-    figures.legend(axes[-1], loc="upper right")
+    figures.legend(axes[-len(corruptions)], loc="upper right")
     return figure
 
 

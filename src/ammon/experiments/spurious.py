@@ -92,7 +92,7 @@ def _mark_critical(panel: "Axes", memory: str, rows: Sequence[Mapping[str, Any]]
         load = critical(n).load * dim ** (n - 2)
         if min(loads) <= load <= max(loads):
             panel.axvline(load, linestyle="--", linewidth=1.2, color=figures.INK)
-            panel.text(load, 0.98, f" α = {load:.3g}", fontsize=7, color=figures.INK, va="top")
+            panel.text(load, 0.98, f" theory, {load:.3g}", fontsize=7, color=figures.INK, va="top")
 
 
 EXPERIMENT = Experiment(
