@@ -7,7 +7,7 @@ PARTS = [
     f"ammon.parts.{name}"
     for name in ("attend", "binding", "corruption", "features", "kernels", "lagrangians", "retrieve", "separations", "similarity")
 ]
-INNER = [*PARTS, "ammon.energies", "ammon.dynamics.sweep", "ammon.dynamics.implicit", "ammon.learning"]
+INNER = [*PARTS, "ammon.energies", "ammon.dynamics.drift", "ammon.dynamics.sweep", "ammon.dynamics.implicit", "ammon.learning"]
 # the tests run in two processes on two cores: more threads would only wait for each other
 torch.set_num_threads(1)
 install_import_hook(INNER, "typecheck.check")
