@@ -98,6 +98,11 @@ class Lists:
         most = int(kept.sum(-1).max()) if recalls.shape[1] else 0
         return replace(self, recalls=recalls[:, :most])
 
+    def times(self, copies: int) -> "Lists":
+        """Each list so many times; the copies of list n are called (n, copy)."""
+        again = self.at(torch.arange(len(self)).repeat_interleave(copies))
+        return replace(again, numbers=tuple((number, copy) for number in self.numbers for copy in range(copies)))
+
     def dirty(self) -> Tensor:
         """The lists with repeats or intrusions, as a mask [list]."""
         same = self.recalls.unsqueeze(-1) == self.recalls.unsqueeze(-2)

@@ -12,11 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ammon.cmr.choice import Choice, PositionStop, SoftmaxChoice, Stop
+from ammon.cmr.fitting import Bounds, Fit, Progress, fit
 from ammon.cmr.layers import Items, Layer, Semantics
 from ammon.cmr.likelihood import Floor, Prepared, SmoothFloor, chunks, prepare
 from ammon.cmr.lists import Lists
 from ammon.cmr.parameters import Rows, as_rows
+from ammon.cmr.simulation import simulate, vectors_of
 from ammon.cmr.study import Association, Primacy
+from ammon.shapes import check_count
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,11 @@ class CMR:
         names += ["repeat_penalty", "intrusion_support"] if self.events == "all" else []
         return tuple(names)
 
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """Names of the parameters that a fit searches unless they are fixed."""
+        return (*self.needs[:2], "beta_start", *self.needs[2:4], "primacy_scale", "primacy_decay", *self.needs[4:])
+
     def log_likelihood(self, lists: Lists, values: Mapping[str, Any], *, per_subject: bool = False) -> LogLikelihood:
         """Log probability of every recall and stop, differentiable in the values; events [*vector, list, event].
 
@@ -86,6 +94,37 @@ class CMR:
         lead, vector, which = pairs(lists, shape, per_subject, "CMR.log_likelihood")
         events = self.events_of(data, rows, vector, which)
         return LogLikelihood(events.reshape(*lead, len(lists), events.shape[-1]), lists)
+
+    def simulate(self, lists: Lists, values: Mapping[str, Any], *, generator: torch.Generator, per_subject: bool = False) -> Lists:
+        """The lists with recalls drawn from the model, what they recalled before ignored; for several draws use `lists.times(copies)`.
+
+        values: one vector, or with per_subject one for each subject [subject].
+        """
+        rows, shape = self.rows(values, "CMR.simulate")
+        return simulate(self, lists, rows, vectors_of(lists, values, shape, per_subject), generator)
+
+    def fit(
+        self,
+        lists: Lists,
+        *,
+        fixed: Mapping[str, float] | None = None,
+        bounds: Bounds | None = None,
+        starts: int = 8,
+        generator: torch.Generator | None = None,
+        progress: Progress | None = None,
+    ) -> Fit:
+        """The maximum of the likelihood of each subject, by gradients, from the best of many random starts.
+
+        fixed: parameters that are held; T is, at 0.1, unless it has bounds, since with it free the scale of all supports is too. bounds: where
+        to look; by default what the parameter table says for all that the model needs. Name a parameter here to free it. progress: called
+        with the stage, the problems that have ended and all.
+        """
+        held = {"temperature": 0.1} if "temperature" in self.needs and "temperature" not in (bounds or {}) else {}
+        generator = generator or torch.Generator().manual_seed(0)
+        check_count("CMR.fit", "starts", starts)
+        return fit(
+            self, lists, fixed={**held, **(fixed or {})}, bounds=bounds or {}, starts=starts, generator=generator, progress=progress
+        )
 
     def rows(self, values: Mapping[str, Any], where: str) -> tuple[Rows, torch.Size]:
         """The values, checked, as rows; and the shape they had."""
