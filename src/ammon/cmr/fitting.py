@@ -206,21 +206,25 @@ def standard_errors(found: Fit, lists: Lists, step: float = 1e-4) -> Float[Tenso
     """Square roots of the diagonal of the inverse Hessian of minus the log likelihood, in natural units.
 
     The Hessian is the central difference of exact gradients on the logistic scale. NaN where the likelihood has no curved maximum in that
-    parameter: at a bound, or where two parameters trade off exactly.
+    parameter: at a bound, at a kink, or where parameters trade off exactly.
     """
     task = Objective(found.model, prepare(found.model, lists, "standard_errors"), found.names, found.fixed, found.bounds)
     low, high = limits(found.names, found.bounds)
     inner = ((found.values - low) / (high - low)).clamp(1e-9, 1 - 1e-9)
     points = torch.logit(inner)
     people, size = points.shape
-    shifts = step * torch.eye(size, dtype=points.dtype)
-    around = torch.stack([points.unsqueeze(1) + shifts, points.unsqueeze(1) - shifts])
-    subject = torch.arange(people).repeat_interleave(size).repeat(2)
-    slopes = task.slope(around.flatten(0, 2), subject)[1].reshape(2, people, size, size)
-    hessian = (slopes[0] - slopes[1]) / (2 * step)
+    shifts = torch.cat([torch.zeros(1, size), torch.eye(size), -torch.eye(size)]).to(points)
+    around = points.unsqueeze(1) + step * shifts
+    subject = torch.arange(people).repeat_interleave(2 * size + 1)
+    slopes = task.slope(around.flatten(0, 1), subject)[1].reshape(people, 2 * size + 1, size)
+    ahead = (slopes[:, 1 : size + 1] - slopes[:, :1]) / step
+    back = (slopes[:, :1] - slopes[:, size + 1 :]) / step
+    hessian = (ahead + back) / 2
     hessian = (hessian + hessian.mT) / 2
-    # what lies at a bound is flat, and is left out as if it were known
-    free = ~found.edges()
+    # a maximum at a bound, or at a kink (a stop probability that just reaches 1), has no curvature: left out as if it were known
+    curve = hessian.diagonal(dim1=-2, dim2=-1)
+    kink = (ahead - back).diagonal(dim1=-2, dim2=-1).abs() > 0.1 * curve.abs()
+    free = ~found.edges() & ~kink & (curve > 0)
     both = free.unsqueeze(-1) & free.unsqueeze(-2)
     kept = torch.where(both, hessian, torch.eye(size, dtype=points.dtype))
     # the logistic scale has slopes as different as the parameters' widths; a unit diagonal keeps the inverse sharp

@@ -92,8 +92,7 @@ def study(
         pre_fc = values("pre_fc", layer.name)[:, None, None] * inputs
         if not isinstance(layer, Items | Features):
             pre_fc = torch.zeros_like(inputs)
-        everywhere = torch.zeros(inputs.shape[-1], dtype=inputs.dtype)
-        everywhere[1 : 1 + width] = 1
+        everywhere = _everywhere(layer, of, kind, units, width, inputs)
         if values.given("shared_fc"):
             pre_fc = pre_fc + values("shared_fc", layer.name)[:, None, None] * everywhere
         plain = isinstance(layer, Items) and of.once and not values.given("shared_fc") and not values.given("beta_shift")
@@ -138,6 +137,16 @@ def _inputs(layer: Layer, of: Kinds, kind: Tensor, units: int, values: Rows) -> 
         width = int(of.sources.max()) + 1
         rows = torch.zeros(1, units, width, dtype=like.dtype)
     return width, torch.nn.functional.pad(rows, (1, fresh))
+
+
+def _everywhere(layer: Layer, of: Kinds, kind: Tensor, units: int, width: int, like: Tensor) -> Tensor:
+    """1 for the context units that items have in common, [row or 1, 1, context]: a shorter list has fewer of them."""
+    if isinstance(layer, Items):
+        most = of.study[kind].amax(-1, keepdim=True)
+        there = (torch.arange(units) <= most).to(like).unsqueeze(1)
+    else:
+        there = like.new_ones(1, 1, width)
+    return torch.nn.functional.pad(there, (1, like.shape[-1] - 1 - width))
 
 
 def _strength(values: Rows, layer: Layer, positions: int, primacy: Primacy) -> Tensor:
