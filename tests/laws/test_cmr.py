@@ -201,7 +201,7 @@ def test_sequences_are_drawn_as_often_as_the_likelihood_says(events: str, cue: b
     values = {**BASE, "stop_scale": 0.3, **({"semantic": 0.4} if cue else {})}
     values |= {"repeat_penalty": 0.5, "intrusion_support": 0.2} if events == "all" else {}
     draws = 40_000
-    drawn = model.simulate(once([3]).times(draws), values, generator=torch.Generator().manual_seed(0))
+    drawn = model.simulate(once([3]).times(draws), values, generator=torch.Generator().manual_seed(0)).lists
     sequences, counts = torch.unique(drawn.recalls, dim=0, return_counts=True)
     chances = model.log_likelihood(replace(once([3] * len(sequences)), recalls=sequences), values).lists.exp()
     # Pearson's test; what is expected fewer than 10 times, and what never came, is one class
@@ -216,7 +216,7 @@ def test_sequences_are_drawn_as_often_as_the_likelihood_says(events: str, cue: b
 def test_a_simulation_gives_each_subject_its_own_parameters_and_repeats_with_its_seed() -> None:
     lists = once([6] * 600, torch.arange(600) % 2)
     values = {**BASE, "stop_scale": torch.tensor([0.9, 0.001], dtype=torch.float64)}
-    first, again = (CMR().simulate(lists, values, generator=torch.Generator().manual_seed(1), per_subject=True) for _ in range(2))
+    first, again = (CMR().simulate(lists, values, generator=torch.Generator().manual_seed(1), per_subject=True).lists for _ in range(2))
     assert torch.equal(first.recalls, again.recalls)
     few, many = first.num_recalls[lists.subject == 0].double().mean(), first.num_recalls[lists.subject == 1].double().mean()
     assert few < 1 < 4 < many

@@ -17,7 +17,8 @@ from ammon.cmr.layers import Items, Layer, Semantics
 from ammon.cmr.likelihood import Floor, Prepared, SmoothFloor, chunks, prepare
 from ammon.cmr.lists import Lists
 from ammon.cmr.parameters import Rows, as_rows
-from ammon.cmr.simulation import simulate, vectors_of
+from ammon.cmr.race import AccumulatorRace
+from ammon.cmr.simulation import Simulation, simulate, vectors_of
 from ammon.cmr.study import Association, Primacy
 from ammon.shapes import check_count
 
@@ -73,7 +74,9 @@ class CMR:
     @property
     def needs(self) -> tuple[str, ...]:
         """Names of the parameters that must be given."""
-        names = ["beta_enc", "beta_rec", "learn_fc", "learn_cf", *self.choice.needs, *self.stop.needs]
+        # a race ends with its time
+        stop = () if isinstance(self.choice, AccumulatorRace) else self.stop.needs
+        names = ["beta_enc", "beta_rec", "learn_fc", "learn_cf", *self.choice.needs, *stop]
         names += ["semantic"] if self.semantics is not None else []
         names += ["repeat_penalty", "intrusion_support"] if self.events == "all" else []
         return tuple(names)
@@ -89,13 +92,15 @@ class CMR:
         values: numbers or tensors [*vector], by the names of `ammon.cmr.parameters.PARAMETERS`. per_subject: their last axis is instead that
         of the subjects, whose lists are evaluated with their own values. ValueError for lists that the model cannot have made.
         """
+        if isinstance(self.choice, AccumulatorRace):
+            raise TypeError("CMR.log_likelihood: a race has no likelihood in closed form; simulate it, or choose by SoftmaxChoice or PowerChoice.")
         data = prepare(self, lists, "CMR.log_likelihood")
         rows, shape = self.rows(values, "CMR.log_likelihood")
         lead, vector, which = pairs(lists, shape, per_subject, "CMR.log_likelihood")
         events = self.events_of(data, rows, vector, which)
         return LogLikelihood(events.reshape(*lead, len(lists), events.shape[-1]), lists)
 
-    def simulate(self, lists: Lists, values: Mapping[str, Any], *, generator: torch.Generator, per_subject: bool = False) -> Lists:
+    def simulate(self, lists: Lists, values: Mapping[str, Any], *, generator: torch.Generator, per_subject: bool = False) -> Simulation:
         """The lists with recalls drawn from the model, what they recalled before ignored; for several draws use `lists.times(copies)`.
 
         values: one vector, or with per_subject one for each subject [subject].

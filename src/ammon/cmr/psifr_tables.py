@@ -65,8 +65,9 @@ def read_table(table: "DataFrame", source: str | None = None) -> Lists:
     )
 
 
-def write_table(lists: Lists, times: Tensor | None = None) -> "DataFrame":
-    """The table of the lists. Intrusions are written as the item "(intrusion)"; times: of each recall, in ms, as the column `time`."""
+def write_table(lists: Lists, times: Tensor | None = None, items: Tensor | None = None) -> "DataFrame":
+    """The table of the lists. times: of each recall, in ms, as the column `time`. items: the pool's number of each recalled item, where it is
+    known for intrusions too; else these are written as the item "(intrusion)"."""
     import pandas
 
     columns: dict[str, list[Any]] = {name: [] for name in (*COLUMNS, *(["time"] if times is not None else []))}
@@ -77,7 +78,10 @@ def write_table(lists: Lists, times: Tensor | None = None) -> "DataFrame":
         recalls = [("recall", unit) for unit in lists.recalls[row].tolist() if unit != NONE]
         for kind in (events, recalls):
             for position, (trial, unit) in enumerate(kind, start=1):
-                cells = (subject, number, trial, position, item[unit] if unit != OTHER else "(intrusion)")
+                name_of = item[unit] if unit != OTHER else "(intrusion)"
+                if items is not None and trial == "recall":
+                    name_of = lists.names[int(items[row, position - 1])]
+                cells = (subject, number, trial, position, name_of)
                 for name, cell in zip(COLUMNS, cells, strict=True):
                     columns[name].append(cell)
                 if times is not None:

@@ -1,5 +1,6 @@
 """Simulation: recalls drawn from the model, all lists at once; the loop is over output positions only."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from torch import Tensor
 from ammon.cmr.likelihood import Prepared, choice_logits, prepare
 from ammon.cmr.lists import NONE, OTHER, Lists
 from ammon.cmr.parameters import Rows
+from ammon.cmr.race import AccumulatorRace, run
 from ammon.cmr.study import Reads, study
 from ammon.dynamics.drift import retention
 
@@ -29,25 +31,34 @@ class Recaller:
     row: Int[Tensor, " pair"]
     state: Float[Tensor, "pair layer read"]
 
-    def support(self) -> Float[Tensor, "pair unit"]:
-        return self.state[..., self.reads.units + 1 :].sum(1)
+    def support(self, pairs: Int[Tensor, " pair"]) -> Float[Tensor, "pair unit"]:
+        return self.state[pairs, :, self.reads.units + 1 :].sum(1)
 
-    def bring(self, pairs: Tensor, unit: Int[Tensor, " pair"]) -> None:
-        """Pairs recall a unit each; the number of units stands for something from outside the list."""
+    def bring(self, pairs: Int[Tensor, " pair"], unit: Int[Tensor, " pair"]) -> Float[Tensor, " pair"]:
+        """Pairs recall a unit each; the number of units stands for something from outside the list. Returns c_in · c of before."""
         where = self.row[pairs] * (self.reads.units + 1) + unit
         state = self.state[pairs]
         overlap = state.gather(-1, unit[:, None, None].expand(-1, state.shape[1], 1)).squeeze(-1)
         keep = retention(overlap, self.reads.beta.flatten(0, 1)[where])
         self.state[pairs] = keep.unsqueeze(-1) * state + self.reads.table.flatten(0, 1)[where]
+        return overlap.sum(-1)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Lists with recalls drawn from the model; times: of each recall in ms, of a race."""
+
+    lists: Lists
+    times: Float[Tensor, "list output"] | None = None
 
 
 @torch.no_grad()
-def simulate(model: "CMR", lists: Lists, values: Rows, vector: Tensor, generator: torch.Generator) -> Lists:
+def simulate(model: "CMR", lists: Lists, values: Rows, vector: Tensor, generator: torch.Generator) -> Simulation:
     """The lists with recalls drawn anew; list n with the parameters of row vector[n]."""
     data = prepare(replace_events(model), lists, "CMR.simulate")
     kind = data.kinds.of
     code, rows = torch.unique(vector * len(data.kinds) + kind, return_inverse=True)
-    drawn = []
+    drawn, times = [], []
     shared = 2 * len(code) <= len(lists)
     if shared:
         reads = _studied(model, data, values, code // len(data.kinds), code % len(data.kinds))
@@ -56,8 +67,15 @@ def simulate(model: "CMR", lists: Lists, values: Rows, vector: Tensor, generator
             row = rows[part]
         else:
             reads, row = _studied(model, data, values, vector[part], kind[part]), torch.arange(len(part))
-        drawn.append(_draw(model, data, values.at(vector[part]), Recaller(reads, row, reads.begin[row].clone()), part, generator))
-    return _collected(lists, drawn)
+        recaller, own = Recaller(reads, row, reads.begin[row].clone()), values.at(vector[part])
+        if isinstance(model.choice, AccumulatorRace):
+            raced = run(recaller, model.choice, own, data.present[part], generator)
+            drawn.append(raced.units)
+            times.append(raced.times)
+        else:
+            drawn.append(_draw(model, data, own, recaller, part, generator))
+    recalls = _side_by_side(drawn, NONE)
+    return Simulation(replace(lists, recalls=recalls), _side_by_side(times, math.nan) if times else None)
 
 
 def _studied(model: "CMR", data: Prepared, values: Rows, vector: Tensor, kind: Tensor) -> Reads:
@@ -80,7 +98,7 @@ def _draw(model: "CMR", data: Prepared, values: Rows, recaller: Recaller, which:
     outputs: list[Tensor] = []
     for output in range(most + 1):
         own = values.at(going)
-        support = recaller.support()[going]
+        support = recaller.support(going)
         if data.similarity is not None and output:
             cue = data.similarity[which[going], last[going].clamp_max(units - 1)] * (last[going] < units).unsqueeze(-1)
             support = support + own("semantic").unsqueeze(-1) * cue.to(support)
@@ -111,10 +129,9 @@ def _sample(model: "CMR", logits: Tensor, generator: torch.Generator) -> Tensor:
     return torch.searchsorted(weights, at, right=True).squeeze(-1).clamp_max(logits.shape[-1] - 1)
 
 
-def _collected(lists: Lists, drawn: list[Tensor]) -> Lists:
-    most = max(part.shape[1] for part in drawn)
-    recalls = torch.cat([torch.nn.functional.pad(part, (0, most - part.shape[1]), value=NONE) for part in drawn])
-    return replace(lists, recalls=recalls)
+def _side_by_side(parts: list[Tensor], end: float) -> Tensor:
+    most = max(part.shape[1] for part in parts)
+    return torch.cat([torch.nn.functional.pad(part, (0, most - part.shape[1]), value=end) for part in parts])
 
 
 def vectors_of(lists: Lists, values: Mapping[str, Any], shape: torch.Size, per_subject: bool) -> Tensor:
