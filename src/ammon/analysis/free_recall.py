@@ -61,7 +61,7 @@ def curves(
             known = merged[merged["item_index"].notna() | ~merged["study"]]
             factors["semantic"] = fr.distance_rank(known, "item_index", 1 - similarity[1])["rank"]
         if category:
-            factors[category] = fr.category_crp(merged, category)["prob"]
+            factors["category"] = fr.category_crp(merged, category)["prob"]
     values = {name: _interval(column.to_numpy(float)) for name, column in factors.items()}
     found["clustering"] = Curve(
         "Clustering", "factor", np.array(list(values)), np.array([m for m, _ in values.values()]), np.array([h for _, h in values.values()])
@@ -128,7 +128,7 @@ def _panel(axes: "Axes", curve: Curve, model: Curve | None) -> None:
         axes.axhline(0.5, color=BLUE, linewidth=0.8, linestyle=":")
     axes.set_title(curve.title, fontsize=10, color=INK)
     axes.set_xlabel("" if named else curve.label)
-    axes.set_ylabel("probability" if not named else "factor (0.5: none)")
+    axes.set_ylabel("probability" if not named else "rank (0.5: none); category: P(same)")
     axes.set_ylim(0, 1 if named else None)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ammon import __version__
+from ammon.cli.free_recall import app as free_recall
 from ammon.cli.listing import list_memories
 from ammon.cli.recall import recall
 from ammon.cli.refusal import Refusal
@@ -18,6 +19,7 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Associative memory: store patterns, recall them from cues.")
 app.command("list")(list_memories)
 app.command("recall")(recall)
+app.add_typer(free_recall, name="free-recall")
 
 
 @app.callback(invoke_without_command=True)

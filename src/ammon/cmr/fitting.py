@@ -19,6 +19,8 @@ from ammon.cmr.lists import Lists
 from ammon.cmr.parameters import PARAMETERS, Rows, as_rows
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from ammon.cmr.model import CMR
 
 Bounds = Mapping[str, tuple[float, float]]
@@ -67,6 +69,20 @@ class Fit:
         """All values, the free ones [subject]: what `log_likelihood` and `simulate` take with per_subject=True."""
         free = {name: self.values[:, column] for column, name in enumerate(self.names)}
         return {**self.fixed, **free}
+
+    def table(self, errors: Float[Tensor, "subject parameter"] | None = None) -> "DataFrame":
+        """One row a subject: parameters, their standard errors as `<name>_se`, log likelihood, n, k, AIC, AICc, BIC."""
+        import pandas
+
+        columns: dict[str, Any] = {"subject": list(self.subjects)}
+        for column, name in enumerate(self.names):
+            columns[name] = self.values[:, column].tolist()
+            if errors is not None:
+                columns[f"{name}_se"] = errors[:, column].tolist()
+        columns |= {name: [value] * len(self.subjects) for name, value in self.fixed.items()}
+        columns |= {"log_likelihood": self.log_likelihood.tolist(), "n": self.num_events.tolist(), "k": self.num_parameters}
+        columns |= {"aic": self.aic.tolist(), "aicc": self.aicc.tolist(), "bic": self.bic.tolist(), "converged": self.converged.tolist()}
+        return pandas.DataFrame(columns)
 
     def edges(self) -> Bool[Tensor, "subject parameter"]:
         """Which values lie at a bound of their search, within a thousandth of its width."""

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ammon.cmr.choice import LEAST, Support
-from ammon.cmr.layers import ItemCue, between
+from ammon.cmr.layers import ItemCue, Source, between
 from ammon.cmr.lists import NONE, OTHER, Lists
 from ammon.cmr.parameters import Rows
 from ammon.cmr.study import Kinds, Reads, kinds, study
@@ -88,7 +88,7 @@ def prepare(model: "CMR", lists: Lists, where: str) -> Prepared:
                 f"{where}: {lists.label(row)} and {int(dirty.sum()) - 1} more hold repeats or intrusions, which this model cannot make; "
                 'use lists.clean(), or CMR(events="all").'
             )
-    if any(type(layer).__name__ == "Source" for layer in model.layers) and lists.sources is None:
+    if any(isinstance(layer, Source) for layer in model.layers) and lists.sources is None:
         raise ValueError(f"{where}: the model has a source layer, but the lists have no sources; give their column.")
     units = lists.items.shape[1]
     outputs = torch.where(lists.recalls >= 0, lists.recalls, units)

@@ -99,9 +99,14 @@ class Lists:
         return replace(self, recalls=recalls[:, :most])
 
     def times(self, copies: int) -> "Lists":
-        """Each list so many times; the copies of list n are called (n, copy)."""
+        """Each list so many times. Copies of a list with a whole number are called that plus multiples of the largest, others (name, copy)."""
         again = self.at(torch.arange(len(self)).repeat_interleave(copies))
-        return replace(again, numbers=tuple((number, copy) for number in self.numbers for copy in range(copies)))
+        whole = [number for number in self.numbers if isinstance(number, int)]
+        stride = max(whole, default=0)
+        numbers = tuple(
+            number + copy * stride if isinstance(number, int) and len(whole) == len(self) else (number, copy) for number in self.numbers for copy in range(copies)
+        )
+        return replace(again, numbers=self.numbers if copies == 1 else numbers)
 
     def dirty(self) -> Tensor:
         """The lists with repeats or intrusions, as a mask [list]."""

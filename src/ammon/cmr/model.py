@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ammon.cmr.choice import Choice, PositionStop, SoftmaxChoice, Stop
 from ammon.cmr.fitting import Bounds, Fit, Progress, fit
-from ammon.cmr.layers import Items, Layer, Semantics
+from ammon.cmr.layers import Items, Layer, Semantics, Source
 from ammon.cmr.likelihood import Floor, Prepared, SmoothFloor, chunks, prepare
 from ammon.cmr.lists import Lists
 from ammon.cmr.parameters import Rows, as_rows
@@ -133,6 +133,8 @@ class CMR:
 
     def rows(self, values: Mapping[str, Any], where: str) -> tuple[Rows, torch.Size]:
         """The values, checked, as rows; and the shape they had."""
+        if any(name.partition(".")[0] == "beta_shift" for name in values) and not any(isinstance(layer, Source) for layer in self.layers):
+            raise ValueError(f"{where}: beta_shift is drift where the source changes, but the model has no source layer; add Source().")
         return as_rows(values, self.needs, [layer.name for layer in self.layers], where)
 
     def events_of(self, data: Prepared, values: Rows, vector: Tensor, which: Tensor) -> Float[Tensor, "pair event"]:

@@ -67,10 +67,10 @@ def read_table(table: "DataFrame", source: str | None = None) -> Lists:
 
 def write_table(lists: Lists, times: Tensor | None = None, items: Tensor | None = None) -> "DataFrame":
     """The table of the lists. times: of each recall, in ms, as the column `time`. items: the pool's number of each recalled item, where it is
-    known for intrusions too; else these are written as the item "(intrusion)"."""
+    known for intrusions too; else these are written as the item "(intrusion)". Sources, where lists have them, are the column `source`."""
     import pandas
 
-    columns: dict[str, list[Any]] = {name: [] for name in (*COLUMNS, *(["time"] if times is not None else []))}
+    columns: dict[str, list[Any]] = {name: [] for name in (*COLUMNS, *(["time"] if times is not None else []), *(["source"] if lists.sources is not None else []))}
     for row in range(len(lists)):
         subject, number = lists.subjects[int(lists.subject[row])], lists.numbers[row]
         item = [lists.names[index] for index in lists.items[row].tolist() if index != NONE]
@@ -84,6 +84,8 @@ def write_table(lists: Lists, times: Tensor | None = None, items: Tensor | None 
                 cells = (subject, number, trial, position, name_of)
                 for name, cell in zip(COLUMNS, cells, strict=True):
                     columns[name].append(cell)
+                if lists.sources is not None:
+                    columns["source"].append(float(lists.sources[row, position - 1]) if trial == "study" else float("nan"))
                 if times is not None:
                     columns["time"].append(float(times[row, position - 1]) if trial == "recall" else float("nan"))
     return pandas.DataFrame(columns)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ammon.cmr.layers import ContextCue, Features, Items, Layer, Semantics, between
+from ammon.cmr.layers import ContextCue, Features, Items, Layer, Semantics, Source, between
 from ammon.cmr.lists import NONE, Lists
 from ammon.cmr.parameters import Rows
 from ammon.dynamics.drift import decay, direction, drift, retention
@@ -58,8 +58,9 @@ def kinds(lists: Lists, layers: tuple[Layer, ...], semantics: Semantics | None, 
     cued = semantics.similarity.find(lists, where) if isinstance(semantics, ContextCue) else None
     if cued is not None:
         columns.append(cued)
-    if lists.sources is not None:
-        columns.append(lists.sources)
+    sources = lists.sources if any(isinstance(layer, Source) for layer in layers) else None
+    if sources is not None:
+        columns.append(sources)
     _, of = torch.unique(torch.cat(columns, -1), dim=0, return_inverse=True)
     first = torch.full((int(of.max()) + 1,), len(lists)).scatter_reduce(0, of, torch.arange(len(lists)), "amin")
     similarity = None
@@ -75,7 +76,7 @@ def kinds(lists: Lists, layers: tuple[Layer, ...], semantics: Semantics | None, 
     study = lists.study[first]
     place = torch.arange(study.shape[1])
     once = bool(((study == place) | (study == NONE)).all()) and study.shape[1] == lists.items.shape[1]
-    return Kinds(study, None if lists.sources is None else lists.sources[first], similarity, vectors, once, of)
+    return Kinds(study, None if sources is None else sources[first], similarity, vectors, once, of)
 
 
 def study(
