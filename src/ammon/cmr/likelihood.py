@@ -4,6 +4,7 @@ pair: one parameter vector with one list. The only loop is over output positions
 so that memory stays flat and short lists pay for no long ones.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ammon.cmr.model import CMR
 
 # numbers that one tensor of a chunk may hold; a few such tensors then stay in the cache
-CHUNK = 2**18
+CHUNK = 2**19
 
 
 class Floor(Protocol):
@@ -46,8 +47,7 @@ class SmoothFloor:
     def __call__(self, choice: Tensor, go_on: Tensor, left: Tensor) -> Tensor:
         if not self.epsilon:
             return choice + go_on
-        some = torch.full_like(choice, self.epsilon).log()
-        return torch.logaddexp(choice + torch.log1p(-some.exp()), some - left.clamp_min(1).log()) + go_on
+        return torch.logaddexp(choice + math.log1p(-self.epsilon), math.log(self.epsilon) - left.clamp_min(1).log()) + go_on
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,8 @@ def supports(reads: Reads, rows: Int[Tensor, " pair"], outputs: Int[Tensor, "pai
         keep = retention(state.gather(-1, unit).squeeze(-1), beta[output])
         state = torch.addcmul(drifts[output], keep.unsqueeze(-1), state)
         states.append(state)
-    return torch.stack([state[..., units + 1 :].sum(1) for state in states], 1)
+    whole = torch.stack(states, 1)[..., units + 1 :]
+    return whole.squeeze(2) if whole.shape[2] == 1 else whole.sum(2)
 
 
 def _events(model: "CMR", data: Prepared, values: Rows, reads: Reads, rows: Tensor, which: Tensor) -> Tensor:
@@ -163,38 +164,37 @@ def _events(model: "CMR", data: Prepared, values: Rows, reads: Reads, rows: Tens
     present = data.present[which].unsqueeze(1)
     output = torch.arange(most + 1)
     going = model.stop.probability(support, recalled & present, present & ~recalled, output, values)
-    logits, allowed = choice_logits(model, values, support, recalled, present)
-    total = torch.logsumexp(logits, -1)
+    logits, left = choice_logits(model, values, support, recalled, present)
     last = torch.nn.functional.pad(outputs, (0, 1))
     last = last if model.events == "all" else last.clamp_max(data.units - 1)
-    chosen = logits.gather(-1, last.unsqueeze(-1)).squeeze(-1) - total
-    ended = output == count.unsqueeze(-1)
+    # log_softmax of rows as short as a list is several times slower than this
+    chosen = logits.gather(-1, last.unsqueeze(-1)).squeeze(-1) - torch.logsumexp(logits, -1)
+    before = output < count.unsqueeze(-1)
     # where the list has ended the choice is not asked for, and may be infinite
-    chosen = torch.where(output < count.unsqueeze(-1), chosen, torch.zeros_like(chosen))
-    go_on = model.floor(chosen, torch.log1p(-going), allowed.sum(-1).to(chosen))
+    chosen = torch.where(before, chosen, 0)
+    go_on = model.floor(chosen, torch.log1p(-going), left.to(chosen))
     halt = model.floor(torch.zeros_like(going), going.log(), torch.ones_like(going))
     if model.events == "unique":
         # nothing is left to recall
         halt = torch.where(output == present.sum(-1), 0, halt)
-    zero = torch.zeros_like(go_on)
-    return torch.where(output < count.unsqueeze(-1), go_on, torch.where(ended, halt, zero))
+    return torch.where(before, go_on, torch.where(output == count.unsqueeze(-1), halt, 0))
 
 
 def choice_logits(model: "CMR", values: Rows, support: Support, recalled: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits of what may be recalled next, -inf for what may not, and the mask of what may. With all events the last is an intrusion."""
+    """Logits of what may be recalled next, -inf for what may not, and between how many. With all events the last is an intrusion."""
     if model.events == "all":
         outside = values("intrusion_support")[:, None, None].expand(*support.shape[:-1], 1)
         support = torch.cat([support, outside], -1)
         logits = model.choice.logits(support, values, model.floor.clip)
         again = torch.nn.functional.pad(recalled, (0, 1))
         logits = logits - torch.where(again, values("repeat_penalty")[:, None, None], 0)
-        allowed = torch.nn.functional.pad(present, (0, 1), value=True).expand_as(logits)
-    else:
-        logits = model.choice.logits(support, values, model.floor.clip)
-        allowed = present & ~recalled
-    # a row in which nothing is allowed is compared as if all were: it is not asked for, and must give no NaN
-    hidden = ~allowed & allowed.any(-1, keepdim=True)
-    return logits.masked_fill(hidden, float("-inf")), allowed
+        hidden = torch.nn.functional.pad(~present, (0, 1))
+        return logits.masked_fill(hidden, -torch.inf), (~hidden).sum(-1).expand(logits.shape[:-1])
+    logits = model.choice.logits(support, values, model.floor.clip)
+    hidden = recalled | ~present
+    left = support.shape[-1] - hidden.sum(-1)
+    # where nothing is left all are compared: it is not asked for, and must give no NaN
+    return logits.masked_fill(hidden & (left > 0).unsqueeze(-1), -torch.inf), left
 
 
 __all__ = ["LEAST", "OTHER", "ClippedFloor", "Floor", "Prepared", "SmoothFloor", "chunks", "choice_logits", "prepare", "supports"]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ammon.cmr.model import CMR
 
 # lists that are simulated together, so that tables stay in the cache
-TOGETHER = 4096
+TOGETHER = 8192
 
 
 @dataclass
@@ -31,17 +31,27 @@ class Recaller:
     row: Int[Tensor, " pair"]
     state: Float[Tensor, "pair layer read"]
 
-    def support(self, pairs: Int[Tensor, " pair"]) -> Float[Tensor, "pair unit"]:
-        return self.state[pairs, :, self.reads.units + 1 :].sum(1)
+    def support(self, pairs: Int[Tensor, " pair"] | None = None) -> Float[Tensor, "pair unit"]:
+        """Support of each unit in these pairs, or in all."""
+        support = self.state[..., self.reads.units + 1 :] if pairs is None else self.state[pairs, :, self.reads.units + 1 :]
+        return support.squeeze(1) if support.shape[1] == 1 else support.sum(1)
 
-    def bring(self, pairs: Int[Tensor, " pair"], unit: Int[Tensor, " pair"]) -> Float[Tensor, " pair"]:
-        """Pairs recall a unit each; the number of units stands for something from outside the list. Returns c_in · c of before."""
-        where = self.row[pairs] * (self.reads.units + 1) + unit
-        state = self.state[pairs]
+    def bring(self, pairs: Int[Tensor, " pair"] | None, unit: Int[Tensor, " pair"]) -> Float[Tensor, " pair"]:
+        """These pairs (or all) recall a unit each; the number of units stands for something from outside the list. Returns c_in · c of before."""
+        row, state = (self.row, self.state) if pairs is None else (self.row[pairs], self.state[pairs])
+        where = row * (self.reads.units + 1) + unit
         overlap = state.gather(-1, unit[:, None, None].expand(-1, state.shape[1], 1)).squeeze(-1)
         keep = retention(overlap, self.reads.beta.flatten(0, 1)[where])
-        self.state[pairs] = keep.unsqueeze(-1) * state + self.reads.table.flatten(0, 1)[where]
+        new = torch.addcmul(self.reads.table.flatten(0, 1)[where], keep.unsqueeze(-1), state)
+        if pairs is None:
+            self.state = new
+        else:
+            self.state[pairs] = new
         return overlap.sum(-1)
+
+    def keep(self, pairs: Tensor) -> None:
+        """Only these pairs go on."""
+        self.row, self.state = self.row[pairs], self.state[pairs]
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,8 @@ class Simulation:
 @torch.no_grad()
 def simulate(model: "CMR", lists: Lists, values: Rows, vector: Tensor, generator: torch.Generator) -> Simulation:
     """The lists with recalls drawn anew; list n with the parameters of row vector[n]."""
-    data = prepare(replace_events(model), lists, "CMR.simulate")
+    # what was recalled before does not matter
+    data = prepare(model, replace(lists, recalls=lists.recalls[:, :0]), "CMR.simulate")
     kind = data.kinds.of
     code, rows = torch.unique(vector * len(data.kinds) + kind, return_inverse=True)
     drawn, times = [], []
@@ -82,51 +93,51 @@ def _studied(model: "CMR", data: Prepared, values: Rows, vector: Tensor, kind: T
     return study(values.at(vector), kind, data.kinds, model.layers, data.units, model.primacy, model.association)
 
 
-def replace_events(model: "CMR") -> "CMR":
-    """The model as it takes any lists: what was recalled before does not matter."""
-    return replace(model, events="all")
-
-
 def _draw(model: "CMR", data: Prepared, values: Rows, recaller: Recaller, which: Tensor, generator: torch.Generator) -> Tensor:
     units, count = data.units, len(which)
+    # where each row of what follows goes; rows that have stopped are left out whenever they have become many
+    place = torch.arange(count)
     present = data.present[which]
     recalled = torch.zeros_like(present)
     last = torch.full((count,), units)
-    going = torch.arange(count)
+    going = torch.ones(count, dtype=torch.bool)
     # repeats and intrusions have no end of their own but the stop rule's
     most = units if model.events == "unique" else 10 * units
     outputs: list[Tensor] = []
-    for output in range(most + 1):
-        own = values.at(going)
-        support = recaller.support(going)
+    for output in range(most):
+        support = recaller.support()
         if data.similarity is not None and output:
-            cue = data.similarity[which[going], last[going].clamp_max(units - 1)] * (last[going] < units).unsqueeze(-1)
-            support = support + own("semantic").unsqueeze(-1) * cue.to(support)
-        support, done, there = support.unsqueeze(1), recalled[going].unsqueeze(1), present[going].unsqueeze(1)
-        halt = model.stop.probability(support, done & there, there & ~done, torch.tensor([output]), own).squeeze(-1)
-        if model.events == "unique":
-            halt = torch.where((there & ~done).any(-1).squeeze(-1), halt, 1)
-        stays = torch.rand(len(going), generator=generator, dtype=halt.dtype) >= halt
-        logits, _ = choice_logits(model, own, support, done, there)
-        going, logits = going[stays], logits[stays].squeeze(1)
-        if not len(going) or output == most:
+            cue = data.similarity[which, last.clamp_max(units - 1)] * (last < units).unsqueeze(-1)
+            support = support + values("semantic").unsqueeze(-1) * cue.to(support)
+        left = present & ~recalled
+        halt = model.stop.probability(support.unsqueeze(1), recalled.unsqueeze(1), left.unsqueeze(1), torch.tensor([output]), values)
+        stays = torch.rand(len(place), generator=generator, dtype=halt.dtype) >= halt.squeeze(-1)
+        going &= stays & left.any(-1) if model.events == "unique" else stays
+        alive = int(going.sum())
+        if not alive:
             break
-        unit = _sample(model, logits, generator)
-        last[going] = unit
-        inside = unit < units
-        recalled[going[inside], unit[inside]] = True
-        recaller.bring(going, unit)
+        logits, _ = choice_logits(model, values, support.unsqueeze(1), recalled.unsqueeze(1), present.unsqueeze(1))
+        unit = _sample(logits.squeeze(1), generator)
         column = torch.full((count,), NONE)
-        column[going] = torch.where(inside, unit, OTHER)
+        column[place[going]] = torch.where(unit < units, unit, OTHER)[going]
         outputs.append(column)
+        recaller.bring(None, unit)
+        recalled = torch.nn.functional.pad(recalled, (0, 1)).scatter_(1, unit.unsqueeze(-1), True)[:, :units]
+        last = unit
+        if alive < 0.75 * len(going):
+            rows = going.nonzero().squeeze(-1)
+            place, which, present, recalled, last, going = (t[rows] for t in (place, which, present, recalled, last, going))
+            values = values.at(rows)
+            recaller.keep(rows)
     return torch.stack(outputs, 1) if outputs else torch.empty(count, 0, dtype=torch.int64)
 
 
-def _sample(model: "CMR", logits: Tensor, generator: torch.Generator) -> Tensor:
+def _sample(logits: Tensor, generator: torch.Generator) -> Tensor:
     """One unit of each row, by the inverse of the distribution function: one random number a row."""
-    weights = torch.softmax(logits, -1).cumsum(-1)
-    at = torch.rand(len(logits), 1, generator=generator, dtype=logits.dtype) * weights[:, -1:]
-    return torch.searchsorted(weights, at, right=True).squeeze(-1).clamp_max(logits.shape[-1] - 1)
+    sums = (logits - logits.amax(-1, keepdim=True)).exp_().cumsum(-1)
+    at = torch.rand(len(logits), 1, generator=generator, dtype=logits.dtype) * sums[:, -1:]
+    # a sum that the number just reaches belongs to the unit after it, since a unit may have no chance at all
+    return torch.searchsorted(sums, at, right=True).squeeze(-1).clamp_max(logits.shape[-1] - 1)
 
 
 def _side_by_side(parts: list[Tensor], end: float) -> Tensor:

@@ -61,7 +61,12 @@ def kinds(lists: Lists, layers: tuple[Layer, ...], semantics: Semantics | None, 
     sources = lists.sources if any(isinstance(layer, Source) for layer in layers) else None
     if sources is not None:
         columns.append(sources)
-    _, of = torch.unique(torch.cat(columns, -1), dim=0, return_inverse=True)
+    place = torch.arange(lists.study.shape[1])
+    once = bool(((lists.study == place) | (lists.study == NONE)).all()) and lists.study.shape[1] == lists.items.shape[1]
+    if once and len(columns) == 1:
+        _, of = torch.unique(lists.lengths, return_inverse=True)
+    else:
+        _, of = torch.unique(torch.cat(columns, -1), dim=0, return_inverse=True)
     first = torch.full((int(of.max()) + 1,), len(lists)).scatter_reduce(0, of, torch.arange(len(lists)), "amin")
     similarity = None
     if isinstance(semantics, ContextCue) and cued is not None:
@@ -73,10 +78,7 @@ def kinds(lists: Lists, layers: tuple[Layer, ...], semantics: Semantics | None, 
         for layer in layers
         if isinstance(layer, Features)
     }
-    study = lists.study[first]
-    place = torch.arange(study.shape[1])
-    once = bool(((study == place) | (study == NONE)).all()) and study.shape[1] == lists.items.shape[1]
-    return Kinds(study, None if sources is None else sources[first], similarity, vectors, once, of)
+    return Kinds(lists.study[first], None if sources is None else sources[first], similarity, vectors, once, of)
 
 
 def study(
