@@ -10,7 +10,7 @@ import sys
 import torch
 from rich.console import Console
 
-from benchmarks import asynchronous_recall, energy, kernel_memory, memory_use, softmax_recall
+from benchmarks import asynchronous_recall, energy, free_recall, kernel_memory, memory_use, softmax_recall
 from benchmarks.report import show
 from benchmarks.timing import Unequal
 
@@ -20,6 +20,7 @@ BENCHMARKS = {
     "memory_use": memory_use.measure,
     "energy": energy.measure,
     "kernel_memory": kernel_memory.measure,
+    "free_recall": free_recall.measure,
 }
 
 
