@@ -81,8 +81,9 @@ def plain_network(model: CMR, lists: Lists, row: int, values: dict[str, float]) 
             extra = of["primacy_scale"] * math.exp(-of["primacy_decay"] * i)
             rate = get("learn_cf", layer.name)
             rate = rate + extra if model.primacy == "additive" else rate * (1 + extra)
-            fc[u] = fc[u] + get("learn_fc", layer.name) * c
-            cf[u] = cf[u] + rate * (c if model.association == "new" else before)
+            bound = c if model.association == "new" else before
+            fc[u] = fc[u] + get("learn_fc", layer.name) * bound
+            cf[u] = cf[u] + rate * bound
         c = integrate(c, unit[next(fresh)], get("beta_retention", layer.name))
         c = integrate(c, unit[0], get("beta_start", layer.name))
         networks.append([layer.name, fc, cf, c])

@@ -102,10 +102,11 @@ def study(
         if closed and plain:
             before, after, end = _contexts_at_once(values, of.study[kind], layer, units, inputs.shape[-1])
         else:
-            before, after, end = _contexts_in_turn(values, of, kind, layer, pre_fc, width)
-        fc = pre_fc + values("learn_fc", layer.name)[:, None, None] * _to_units(after, of, kind, units)
-        strength = _strength(values, layer, after.shape[1], primacy).unsqueeze(-1)
-        cf = _to_units(strength * (after if association == "new" else before), of, kind, units)
+            before, after, end = _contexts_in_turn(values, of, kind, layer, pre_fc, width, association)
+        bound = after if association == "new" else before
+        fc = pre_fc + values("learn_fc", layer.name)[:, None, None] * _to_units(bound, of, kind, units)
+        strength = _strength(values, layer, bound.shape[1], primacy).unsqueeze(-1)
+        cf = _to_units(strength * bound, of, kind, units)
         if isinstance(layer, Items | Features):
             cf = cf + values("pre_cf", layer.name)[:, None, None] * inputs
         if values.given("shared_cf"):
@@ -195,7 +196,9 @@ def _contexts_at_once(values: Rows, studied: Tensor, layer: Layer, units: int, w
     return before, after, drift(last, _unit(0, last), values("beta_start", layer.name))
 
 
-def _contexts_in_turn(values: Rows, of: Kinds, kind: Tensor, layer: Layer, pre_fc: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+def _contexts_in_turn(
+    values: Rows, of: Kinds, kind: Tensor, layer: Layer, pre_fc: Tensor, width: int, association: Association
+) -> tuple[Tensor, Tensor, Tensor]:
     """The same, position by position, for any items, studied any number of times, and for sources."""
     studied = of.study[kind]
     count, positions = studied.shape
@@ -221,7 +224,7 @@ def _contexts_in_turn(values: Rows, of: Kinds, kind: Tensor, layer: Layer, pre_f
             row = pre_fc[torch.arange(count), studied[:, position].clamp_min(0)]
             if again and position:
                 earlier = (same[:, position, :position] & there.unsqueeze(-1)).to(row)
-                row = row + (learn_fc * (earlier.unsqueeze(-2) @ torch.stack(after, 1))).squeeze(-2)
+                row = row + (learn_fc * (earlier.unsqueeze(-2) @ torch.stack(after if association == "new" else before[:-1], 1))).squeeze(-2)
         else:
             assert sources is not None
             row = torch.nn.functional.one_hot(1 + sources[:, position].clamp_min(0), pre_fc.shape[-1]).to(pre_fc)
