@@ -157,7 +157,9 @@ def test_the_order_of_the_pool_does_not_matter() -> None:
     generator = torch.Generator().manual_seed(0)
     names, scores = tuple("abcdef"), torch.rand(6, 6, generator=generator, dtype=torch.float64)
     items = torch.stack([torch.randperm(6, generator=generator)[:4] for _ in range(5)])
-    lists = replace(once([4] * 5, names=names, items=items), recalls=torch.tensor([[1, 3, NONE], [0, 1, 2], [3, NONE, NONE], [2, 0, NONE], [NONE] * 3]))
+    lists = replace(
+        once([4] * 5, names=names, items=items), recalls=torch.tensor([[1, 3, NONE], [0, 1, 2], [3, NONE, NONE], [2, 0, NONE], [NONE] * 3])
+    )
     order = torch.randperm(6, generator=generator)
     shuffled = replace(lists, names=tuple(names[i] for i in order), items=torch.argsort(order)[items])
     back = torch.randperm(6, generator=generator)

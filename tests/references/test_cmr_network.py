@@ -208,7 +208,9 @@ def test_the_likelihood_is_that_of_the_plain_network(model: CMR, more: dict[str,
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("more", [{}, {"beta_distract": 0.4, "beta_retention": 0.5}, {"beta_enc": 1.0}, {"beta_enc": 0.0}, {"beta_start": 1.0}])
+@pytest.mark.parametrize(
+    "more", [{}, {"beta_distract": 0.4, "beta_retention": 0.5}, {"beta_enc": 1.0}, {"beta_enc": 0.0}, {"beta_start": 1.0}]
+)
 @pytest.mark.parametrize("association", ["new", "previous"])
 def test_contexts_written_down_at_once_are_those_of_the_loop(association: str, more: dict[str, float]) -> None:
     model = CMR(association=association)  # type: ignore[arg-type]
@@ -228,7 +230,15 @@ def test_contexts_written_down_at_once_are_those_of_the_loop(association: str, m
 
 def test_one_list_by_hand() -> None:
     # two items, β = 3/5 so ρ = 4/5; no learning from item to context, all from context to item; T = 2 makes the logits the supports
-    values = {"beta_enc": 0.6, "beta_rec": 0.6, "learn_fc": 0.0, "learn_cf": 1.0, "temperature": 2.0, "stop_scale": 0.25, "stop_growth": 0.0}
+    values = {
+        "beta_enc": 0.6,
+        "beta_rec": 0.6,
+        "learn_fc": 0.0,
+        "learn_cf": 1.0,
+        "temperature": 2.0,
+        "stop_scale": 0.25,
+        "stop_growth": 0.0,
+    }
     lists = replace(once([2]), recalls=torch.tensor([[1, 0]]))
     # contexts (start, a, b): (.8, .6, 0), then (.64, .48, .6); supports of a and b from the last: .512 + .288, and its length 1
     first = 0.75 * math.exp(1) / (math.exp(1) + math.exp(0.8))

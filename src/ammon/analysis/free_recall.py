@@ -1,8 +1,9 @@
-"""Free recall: curves of recall and clustering by psifr, and a page that shows those of people and of a model together. Extras `recall`, `plot`.
+"""Free recall: curves of recall and clustering by psifr, and a page of those of people and of a model. Extras `recall`, `plot`.
 
 A curve is a value for each subject at each point (serial position, lag, ...); it is shown as the mean with its 95 % interval over subjects.
 """
 
+import itertools
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ def _runs(at: "NDArray[Any]", named: bool) -> list[slice]:
         return [slice(None)]
     breaks = np.flatnonzero(np.diff(at) > 1) + 1
     edges = [0, *breaks.tolist(), len(at)]
-    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
 def _whole_numbers(table: "DataFrame") -> "DataFrame":

@@ -16,18 +16,24 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Models of free recall (CMR): simulate, fit, compare, report.")
 
-Data = Annotated[str, typer.Option("--data", metavar="FILE.csv|sample:NAME", help="A psifr table, or sample:Morton2013, sample:peers_notask.")]
+Data = Annotated[
+    str, typer.Option("--data", metavar="FILE.csv|sample:NAME", help="A psifr table, or sample:Morton2013, sample:peers_notask.")
+]
 Where = Annotated[list[str] | None, typer.Option("--where", metavar="COLUMN=VALUE", help="Only rows with this value; repeatable.")]
 People = Annotated[str | None, typer.Option("--subjects", metavar="1,2,3", help="Only these subjects.", show_default="all")]
 Alike = Annotated[
     str | None,
-    typer.Option("--similarity", metavar="FILE.npz|sample:Morton2013", help="Arrays `names` and `vectors` or `similarity`, for semantic models."),
+    typer.Option(
+        "--similarity", metavar="FILE.npz|sample:Morton2013", help="Arrays `names` and `vectors` or `similarity`, for semantic models."
+    ),
 ]
 Origin = Annotated[str | None, typer.Option("--source", metavar="COLUMN", help="Source or category of each studied item.")]
 Starts = Annotated[int, typer.Option("--starts", metavar="N", min=1, help="Random starts that go downhill, for each subject.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="S", min=0, max=2**63 - 1, help="Of starts and simulations.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where tables and pictures go.")]
-Model = Annotated[str, typer.Option("--model", metavar="NAME", help="localist, item-cue, context-cue, source, power, no-start, no-primacy, no-retrieval.")]
+Model = Annotated[
+    str, typer.Option("--model", metavar="NAME", help="localist, item-cue, context-cue, source, power, no-start, no-primacy, no-retrieval.")
+]
 Copies = Annotated[int, typer.Option("--copies", metavar="N", min=1, help="Simulations of each list.")]
 FOLDER = Path("free_recall")
 
@@ -219,7 +225,9 @@ def _show_fit(found: "Fit", errors: Any) -> None:
         f"\n{len(found.subjects)} subjects, {int(found.num_events.sum())} recalls and stops, {found.num_parameters} parameters each"
         + (f"; {lost} did not converge, try more --starts" if lost else "")
     )
-    typer.echo(f"log likelihood {float(found.log_likelihood.sum()):.2f}   AIC {float(found.aic.sum()):.2f}   BIC {float(found.bic.sum()):.2f}")
+    typer.echo(
+        f"log likelihood {float(found.log_likelihood.sum()):.2f}   AIC {float(found.aic.sum()):.2f}   BIC {float(found.bic.sum()):.2f}"
+    )
     typer.echo("standard error: median over subjects; from the curvature at the maximum, none at a bound.")
 
 
@@ -253,9 +261,16 @@ def _save_ranking(fits: "dict[str, Fit]", out: Path) -> Path:
     by_aic, by_bic = weights(aic), weights(bic)
     rows = [
         {
-            "subject": subject, "model": name, "k": found.num_parameters, "n": int(found.num_events[person]),
-            "log_likelihood": float(found.log_likelihood[person]), "aic": float(found.aic[person]), "aicc": float(found.aicc[person]),
-            "bic": float(found.bic[person]), "aic_weight": float(by_aic[number, person]), "bic_weight": float(by_bic[number, person]),
+            "subject": subject,
+            "model": name,
+            "k": found.num_parameters,
+            "n": int(found.num_events[person]),
+            "log_likelihood": float(found.log_likelihood[person]),
+            "aic": float(found.aic[person]),
+            "aicc": float(found.aicc[person]),
+            "bic": float(found.bic[person]),
+            "aic_weight": float(by_aic[number, person]),
+            "bic_weight": float(by_bic[number, person]),
             "converged": bool(found.converged[person]),
         }  # fmt: skip
         for number, (name, found) in enumerate(fits.items())

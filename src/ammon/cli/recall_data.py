@@ -70,7 +70,9 @@ def read_material(data: str, where: list[str] | None, subjects: str | None, simi
     lists = read_table(table, source)
     if similarity is None and data == "sample:Morton2013":
         similarity = data
-    return Material(Path(data).name if not data.startswith("sample:") else data, table, lists, _similarity(similarity) if similarity else None)
+    return Material(
+        Path(data).name if not data.startswith("sample:") else data, table, lists, _similarity(similarity) if similarity else None
+    )
 
 
 def read_fit(folder: Path) -> SavedFit:
@@ -82,7 +84,9 @@ def read_fit(folder: Path) -> SavedFit:
         table = pandas.read_csv(folder / "parameters.csv")
         return SavedFit(said["model"], said["fixed"], table, said["free"])
     except (OSError, ValueError, KeyError) as error:
-        raise Refusal(f"--fit: a folder in which `ammon free-recall fit` left fit.json and parameters.csv is needed, got {str(folder)!r}.") from error
+        raise Refusal(
+            f"--fit: a folder in which `ammon free-recall fit` left fit.json and parameters.csv is needed, got {str(folder)!r}."
+        ) from error
 
 
 def writable(out: Path) -> None:
@@ -99,7 +103,9 @@ def _chosen(table: Any, where: list[str] | None, subjects: str | None) -> Any:
     for text in where or []:
         column, equals, value = text.partition("=")
         if not equals or column not in table.columns:
-            raise Refusal(f"--where: COLUMN=VALUE with a column of the table is needed, got {text!r}; it has {', '.join(map(str, table.columns))}.")
+            raise Refusal(
+                f"--where: COLUMN=VALUE with a column of the table is needed, got {text!r}; it has {', '.join(map(str, table.columns))}."
+            )
         kept = table[table[column].astype(str) == value]
         if not len(kept):
             there = ", ".join(sorted(table[column].astype(str).unique())[:8])
@@ -135,7 +141,9 @@ def _similarity(text: str) -> "Pool":
         raise Refusal(f"--similarity: an .npz file that can be read is needed, got {text!r}.") from error
     names = held.get("names", held.get("words"))
     if names is None or not ("vectors" in held or "similarity" in held):
-        raise Refusal(f"--similarity: arrays `names` and `vectors` (or `similarity`) are needed, {text!r} holds {', '.join(held) or 'none'}.")
+        raise Refusal(
+            f"--similarity: arrays `names` and `vectors` (or `similarity`) are needed, {text!r} holds {', '.join(held) or 'none'}."
+        )
     words = tuple(names.tolist())
     if "similarity" in held:
         return Pool(words, torch.from_numpy(held["similarity"]).double())

@@ -4,7 +4,7 @@ Support [pair, output, unit], logits of the same shape; stop probabilities [pair
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,7 +21,8 @@ LEAST = 1e-6
 class Choice(Protocol):
     """How the next item is chosen. `needs`: the parameters it reads."""
 
-    needs: tuple[str, ...]
+    @property
+    def needs(self) -> tuple[str, ...]: ...
 
     def logits(self, support: Support, values: Rows, clip: bool) -> Support:
         """Logits of the choice. clip: supports at least 1e-6, as cymr has them, at the price of a gradient of 0 below."""
@@ -32,7 +33,7 @@ class Choice(Protocol):
 class SoftmaxChoice:
     """P ∝ exp(2 a / T) (Kragel, Morton & Polyn 2015)."""
 
-    needs: tuple[str, ...] = ("temperature",)
+    needs: ClassVar[tuple[str, ...]] = ("temperature",)
 
     def logits(self, support: Support, values: Rows, clip: bool) -> Support:
         support = support.clamp_min(LEAST) if clip else support
@@ -43,7 +44,7 @@ class SoftmaxChoice:
 class PowerChoice:
     """P ∝ a^τ, a Luce choice of sharpened supports (Howard & Kahana 2002; Gunn & Polyn 2025)."""
 
-    needs: tuple[str, ...] = ("sensitivity",)
+    needs: ClassVar[tuple[str, ...]] = ("sensitivity",)
 
     def logits(self, support: Support, values: Rows, clip: bool) -> Support:
         # the smooth way is the larger root of x² - a x = ¼ LEAST²: a where a is large, never 0, with a slope everywhere
@@ -54,7 +55,8 @@ class PowerChoice:
 class Stop(Protocol):
     """When recall ends. `needs`: the parameters it reads."""
 
-    needs: tuple[str, ...]
+    @property
+    def needs(self) -> tuple[str, ...]: ...
 
     def probability(self, support: Support, recalled: Marked, left: Marked, output: Tensor, values: Rows) -> Tensor:
         """The probability [pair, output] that nothing more is recalled at these output positions (from 0), in [1e-6, 1 - 1e-6].
@@ -68,7 +70,7 @@ class Stop(Protocol):
 class PositionStop:
     """X1 exp(X2 output) (Kragel, Morton & Polyn 2015)."""
 
-    needs: tuple[str, ...] = ("stop_scale", "stop_growth")
+    needs: ClassVar[tuple[str, ...]] = ("stop_scale", "stop_growth")
 
     def probability(self, support: Support, recalled: Marked, left: Marked, output: Tensor, values: Rows) -> Tensor:
         growth = values("stop_growth").unsqueeze(-1) * output
@@ -80,7 +82,7 @@ class PositionStop:
 class StrengthStop:
     """X1 + exp(-X2 Σ a of the items left)."""
 
-    needs: tuple[str, ...] = ("stop_scale", "stop_growth")
+    needs: ClassVar[tuple[str, ...]] = ("stop_scale", "stop_growth")
 
     def probability(self, support: Support, recalled: Marked, left: Marked, output: Tensor, values: Rows) -> Tensor:
         left = torch.where(left, support.clamp_min(0), 0).sum(-1)
@@ -91,7 +93,7 @@ class StrengthStop:
 class RatioStop:
     """X1 + exp(-X2 Σ a of the items left / Σ a of those recalled); X1 before the first recall."""
 
-    needs: tuple[str, ...] = ("stop_scale", "stop_growth")
+    needs: ClassVar[tuple[str, ...]] = ("stop_scale", "stop_growth")
 
     def probability(self, support: Support, recalled: Marked, left: Marked, output: Tensor, values: Rows) -> Tensor:
         support = support.clamp_min(LEAST)

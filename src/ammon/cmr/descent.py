@@ -29,7 +29,12 @@ class Minima:
 
 
 def minimise(
-    function: Function, start: Points, *, evaluations: int = 400, slope: float = 1e-3, decrease: float = 1e-9,
+    function: Function,
+    start: Points,
+    *,
+    evaluations: int = 400,
+    slope: float = 1e-3,
+    decrease: float = 1e-9,
     progress: Callable[[int, int], None] | None = None,
 ) -> Minima:
     """Local minima of each problem from its start.

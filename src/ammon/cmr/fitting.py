@@ -91,8 +91,15 @@ class Fit:
 
 
 def fit(
-    model: "CMR", lists: Lists, *, fixed: Mapping[str, float], bounds: Bounds, starts: int, generator: torch.Generator,
-    evaluations: int = 400, progress: Progress | None = None,
+    model: "CMR",
+    lists: Lists,
+    *,
+    fixed: Mapping[str, float],
+    bounds: Bounds,
+    starts: int,
+    generator: torch.Generator,
+    evaluations: int = 400,
+    progress: Progress | None = None,
 ) -> Fit:
     """See `CMR.fit`."""
     data = prepare(model, lists, "CMR.fit")
@@ -108,22 +115,37 @@ def fit(
     begin = tried.gather(0, best.unsqueeze(-1).expand(-1, -1, len(names)))
     subject = torch.arange(people).repeat(starts)
     said = None if progress is None else (lambda done, total: progress("fitting", done, total))
-    found = minimise(
-        lambda points, rows: task.slope(points, subject[rows]), begin.flatten(0, 1), evaluations=evaluations, progress=said
-    )
+    found = minimise(lambda points, rows: task.slope(points, subject[rows]), begin.flatten(0, 1), evaluations=evaluations, progress=said)
     reached = found.values.reshape(starts, people)
     order = reached.argsort(0)
     row = order[0] * people + torch.arange(people)
     counts = torch.zeros(people, dtype=torch.int64).index_add(0, lists.subject, data.count + 1)
     return Fit(
-        model, names, held, bounds, lists.subjects, task.natural(found.points[row]), -found.values[row], counts, found.converged[row],
-        -reached.gather(0, order).T, int(found.evaluations.sum()) + first.numel(),
+        model,
+        names,
+        held,
+        bounds,
+        lists.subjects,
+        task.natural(found.points[row]),
+        -found.values[row],
+        counts,
+        found.converged[row],
+        -reached.gather(0, order).T,
+        int(found.evaluations.sum()) + first.numel(),
     )
 
 
 def evolve(
-    model: "CMR", lists: Lists, *, fixed: Mapping[str, float], bounds: Bounds, seed: int = 0, popsize: int = 15, tol: float = 0.01,
-    generations: int = 1000, progress: Progress | None = None,
+    model: "CMR",
+    lists: Lists,
+    *,
+    fixed: Mapping[str, float],
+    bounds: Bounds,
+    seed: int = 0,
+    popsize: int = 15,
+    tol: float = 0.01,
+    generations: int = 1000,
+    progress: Progress | None = None,
 ) -> Fit:
     """The same fit by SciPy's differential evolution, one subject after the other: slow, and a check that no better optimum was missed.
 
@@ -147,8 +169,15 @@ def evolve(
             return worth if population.ndim > 1 else worth[0]
 
         found = differential_evolution(
-            loss, [bounds[name] for name in names], rng=np.random.default_rng(seed), popsize=popsize, tol=tol, maxiter=generations,
-            vectorized=True, updating="deferred", polish=True,
+            loss,
+            [bounds[name] for name in names],
+            rng=np.random.default_rng(seed),
+            popsize=popsize,
+            tol=tol,
+            maxiter=generations,
+            vectorized=True,
+            updating="deferred",
+            polish=True,
         )
         values.append(torch.from_numpy(found.x))
         best.append(-float(found.fun))
@@ -157,7 +186,17 @@ def evolve(
     counts = torch.zeros(len(lists.subjects), dtype=torch.int64).index_add(0, lists.subject, data.count + 1)
     reached = torch.tensor(best, dtype=torch.float64)
     return Fit(
-        model, names, held, bounds, lists.subjects, torch.stack(values), reached, counts, torch.tensor(converged), reached[:, None], evaluations
+        model,
+        names,
+        held,
+        bounds,
+        lists.subjects,
+        torch.stack(values),
+        reached,
+        counts,
+        torch.tensor(converged),
+        reached[:, None],
+        evaluations,
     )
 
 
@@ -258,7 +297,9 @@ def limits(names: Sequence[str], bounds: Bounds) -> tuple[Tensor, Tensor]:
     return edges[:, 0], edges[:, 1]
 
 
-def _sorted_out(model: "CMR", fixed: Mapping[str, float], bounds: Bounds) -> tuple[tuple[str, ...], dict[str, float], dict[str, tuple[float, float]]]:
+def _sorted_out(
+    model: "CMR", fixed: Mapping[str, float], bounds: Bounds
+) -> tuple[tuple[str, ...], dict[str, float], dict[str, tuple[float, float]]]:
     """Names that are free, values that are held, bounds of the free ones: what is not fixed is searched where the table says."""
     free = {name: PARAMETERS[name].search for name in model.searched}
     free.update(bounds)

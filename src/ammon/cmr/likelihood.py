@@ -5,17 +5,17 @@ so that memory stays flat and short lists pay for no long ones.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ammon.cmr.choice import LEAST, Support
+from ammon.cmr.choice import Support
 from ammon.cmr.layers import ItemCue, Source, between
-from ammon.cmr.lists import NONE, OTHER, Lists
+from ammon.cmr.lists import NONE, Lists
 from ammon.cmr.parameters import Rows
 from ammon.cmr.study import Kinds, Reads, kinds, study
 from ammon.dynamics.drift import retention
@@ -30,7 +30,8 @@ CHUNK = 2**19
 class Floor(Protocol):
     """How no event gets the probability 0. clip: supports are cut off at 1e-6 before the choice."""
 
-    clip: bool
+    @property
+    def clip(self) -> bool: ...
 
     def __call__(self, choice: Tensor, go_on: Tensor, left: Tensor) -> Tensor:
         """Log probability of an event from those of the choice and of going on; `left`: between how many items."""
@@ -42,7 +43,7 @@ class SmoothFloor:
     """(1 - ε) P + ε / n of the choice between n items: still a probability, with a slope everywhere."""
 
     epsilon: float = 1e-6
-    clip: bool = False
+    clip: ClassVar[bool] = False
 
     def __call__(self, choice: Tensor, go_on: Tensor, left: Tensor) -> Tensor:
         if not self.epsilon:
@@ -55,7 +56,7 @@ class ClippedFloor:
     """max(P, 1e-5) of each event, as cymr has it: not normalised, and flat below."""
 
     least: float = 1e-5
-    clip: bool = True
+    clip: ClassVar[bool] = True
 
     def __call__(self, choice: Tensor, go_on: Tensor, left: Tensor) -> Tensor:
         return torch.log((choice + go_on).exp().clamp(self.least, 1))
@@ -116,7 +117,9 @@ def chunks(model: "CMR", data: Prepared, values: Rows, vector: Tensor, which: Te
         yield pairs, _events(model, data, values.at(vector[pairs]), reads, rows, which[pairs])
 
 
-def _shared(model: "CMR", data: Prepared, values: Rows, vector: Tensor, which: Tensor):  # type: ignore[no-untyped-def]
+def _shared(
+    model: "CMR", data: Prepared, values: Rows, vector: Tensor, which: Tensor
+) -> Callable[[Tensor], tuple[Reads, Tensor]]:
     """A function of pairs that gives their reads and the rows in them: studied once for all pairs where many have the same study."""
     of = data.kinds
     kind = of.of[which]
@@ -196,5 +199,3 @@ def choice_logits(model: "CMR", values: Rows, support: Support, recalled: Tensor
     # where nothing is left all are compared: it is not asked for, and must give no NaN
     return logits.masked_fill(hidden & (left > 0).unsqueeze(-1), -torch.inf), left
 
-
-__all__ = ["LEAST", "OTHER", "ClippedFloor", "Floor", "Prepared", "SmoothFloor", "chunks", "choice_logits", "prepare", "supports"]

@@ -34,7 +34,9 @@ class Lists:
         count = len(self.study)
         lengths = {len(self.recalls), len(self.items), len(self.subject), len(self.numbers), count}
         if lengths != {count} or count == 0:
-            raise ValueError(f"Lists: study, recalls, items, subject and numbers must be of as many lists, at least 1, got {sorted(lengths)}.")
+            raise ValueError(
+                f"Lists: study, recalls, items, subject and numbers must be of as many lists, at least 1, got {sorted(lengths)}."
+            )
         units = (self.items != NONE).sum(-1, keepdim=True)
         for what, rows in (("study", self.study), ("recalls", self.recalls)):
             wrong = (rows >= units) | (rows < OTHER)
@@ -70,8 +72,13 @@ class Lists:
         numbers = tuple(self.numbers[row] for row in rows.tolist())
         sources = None if self.sources is None else self.sources[rows]
         return replace(
-            self, study=self.study[rows], recalls=self.recalls[rows], items=self.items[rows], subject=self.subject[rows],
-            numbers=numbers, sources=sources,
+            self,
+            study=self.study[rows],
+            recalls=self.recalls[rows],
+            items=self.items[rows],
+            subject=self.subject[rows],
+            numbers=numbers,
+            sources=sources,
         )
 
     def of(self, subjects: Sequence[Hashable]) -> "Lists":
@@ -104,7 +111,9 @@ class Lists:
         whole = [number for number in self.numbers if isinstance(number, int)]
         stride = max(whole, default=0)
         numbers = tuple(
-            number + copy * stride if isinstance(number, int) and len(whole) == len(self) else (number, copy) for number in self.numbers for copy in range(copies)
+            number + copy * stride if isinstance(number, int) and len(whole) == len(self) else (number, copy)
+            for number in self.numbers
+            for copy in range(copies)
         )
         return replace(again, numbers=self.numbers if copies == 1 else numbers)
 
@@ -115,8 +124,13 @@ class Lists:
         return (repeat | (self.recalls == OTHER)).any(-1)
 
 
-def once(lengths: Sequence[int] | Tensor, subjects: Tensor | None = None, names: Sequence[Hashable] | None = None,
-         items: Tensor | None = None, sources: Tensor | None = None) -> Lists:
+def once(
+    lengths: Sequence[int] | Tensor,
+    subjects: Tensor | None = None,
+    names: Sequence[Hashable] | None = None,
+    items: Tensor | None = None,
+    sources: Tensor | None = None,
+) -> Lists:
     """Lists of these lengths in which each item is studied once, still without recalls: what a simulation starts from."""
     lengths = torch.as_tensor(lengths)
     most = int(lengths.max())

@@ -4,7 +4,7 @@ Context drifts with each studied item and is bound to it both ways; recall asks 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -56,18 +56,22 @@ class CMR:
 
     layers: tuple[Layer, ...] = (Items(),)
     semantics: Semantics | None = None
-    choice: Choice = SoftmaxChoice()
-    stop: Stop = PositionStop()
+    choice: Choice = field(default_factory=SoftmaxChoice)
+    stop: Stop = field(default_factory=PositionStop)
     primacy: Primacy = "additive"
     association: Association = "new"
     events: Literal["unique", "all"] = "unique"
-    floor: Floor = SmoothFloor()
+    floor: Floor = field(default_factory=SmoothFloor)
 
     def __post_init__(self) -> None:
         names = [layer.name for layer in self.layers]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"CMR: at least one context layer is needed, each with a name of its own, got {names}.")
-        for field, allowed in (("primacy", ("additive", "multiplicative")), ("association", ("new", "previous")), ("events", ("unique", "all"))):
+        for field, allowed in (
+            ("primacy", ("additive", "multiplicative")),
+            ("association", ("new", "previous")),
+            ("events", ("unique", "all")),
+        ):
             if getattr(self, field) not in allowed:
                 raise ValueError(f"CMR: {field} must be one of {', '.join(allowed)}, got {getattr(self, field)!r}.")
 
@@ -93,7 +97,9 @@ class CMR:
         of the subjects, whose lists are evaluated with their own values. ValueError for lists that the model cannot have made.
         """
         if isinstance(self.choice, AccumulatorRace):
-            raise TypeError("CMR.log_likelihood: a race has no likelihood in closed form; simulate it, or choose by SoftmaxChoice or PowerChoice.")
+            raise TypeError(
+                "CMR.log_likelihood: a race has no closed likelihood; simulate it, or use SoftmaxChoice or PowerChoice."
+            )
         data = prepare(self, lists, "CMR.log_likelihood")
         rows, shape = self.rows(values, "CMR.log_likelihood")
         lead, vector, which = pairs(lists, shape, per_subject, "CMR.log_likelihood")
@@ -127,9 +133,7 @@ class CMR:
         held = {"temperature": 0.1} if "temperature" in self.needs and "temperature" not in (bounds or {}) else {}
         generator = generator or torch.Generator().manual_seed(0)
         check_count("CMR.fit", "starts", starts)
-        return fit(
-            self, lists, fixed={**held, **(fixed or {})}, bounds=bounds or {}, starts=starts, generator=generator, progress=progress
-        )
+        return fit(self, lists, fixed={**held, **(fixed or {})}, bounds=bounds or {}, starts=starts, generator=generator, progress=progress)
 
     def rows(self, values: Mapping[str, Any], where: str) -> tuple[Rows, torch.Size]:
         """The values, checked, as rows; and the shape they had."""

@@ -98,7 +98,7 @@ def as_rows(values: Values, needed: Iterable[str], layers: Iterable[str], where:
     dtype, device = (given[0].dtype, given[0].device) if given else (torch.float64, None)
     tensors = {name: torch.as_tensor(value, dtype=dtype, device=device) for name, value in values.items()}
     try:
-        shape = torch.broadcast_shapes(*(t.shape for t in tensors.values()))
+        shape = torch.broadcast_tensors(*tensors.values())[0].shape
     except RuntimeError as error:
         shapes = {name: list(t.shape) for name, t in tensors.items() if t.ndim}
         raise ValueError(f"{where}: the values must be numbers or tensors of one shape, got {shapes}.") from error

@@ -60,8 +60,14 @@ def read_table(table: "DataFrame", source: str | None = None) -> Lists:
         kind, _ = _factorize(table[source])
         sources = torch.from_numpy(_pad(code[study], _dense(kind[study]), len(labels)))
     return Lists(
-        torch.from_numpy(of_study), torch.from_numpy(recalls), torch.from_numpy(units), tuple(names), torch.tensor(subject_of),
-        tuple(people), tuple(number for _, number in labels), sources,
+        torch.from_numpy(of_study),
+        torch.from_numpy(recalls),
+        torch.from_numpy(units),
+        tuple(names),
+        torch.tensor(subject_of),
+        tuple(people),
+        tuple(number for _, number in labels),
+        sources,
     )
 
 
@@ -70,7 +76,9 @@ def write_table(lists: Lists, times: Tensor | None = None, items: Tensor | None 
     known for intrusions too; else these are written as the item "(intrusion)". Sources, where lists have them, are the column `source`."""
     import pandas
 
-    columns: dict[str, list[Any]] = {name: [] for name in (*COLUMNS, *(["time"] if times is not None else []), *(["source"] if lists.sources is not None else []))}
+    columns: dict[str, list[Any]] = {
+        name: [] for name in (*COLUMNS, *(["time"] if times is not None else []), *(["source"] if lists.sources is not None else []))
+    }
     for row in range(len(lists)):
         subject, number = lists.subjects[int(lists.subject[row])], lists.numbers[row]
         item = [lists.names[index] for index in lists.items[row].tolist() if index != NONE]

@@ -73,7 +73,7 @@ def simulate(model: "CMR", lists: Lists, values: Rows, vector: Tensor, generator
     shared = 2 * len(code) <= len(lists)
     if shared:
         reads = _studied(model, data, values, code // len(data.kinds), code % len(data.kinds))
-    for part in torch.arange(len(lists)).split(TOGETHER):
+    for part in torch.split(torch.arange(len(lists)), TOGETHER):
         if shared:
             row = rows[part]
         else:

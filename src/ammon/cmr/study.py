@@ -82,7 +82,13 @@ def kinds(lists: Lists, layers: tuple[Layer, ...], semantics: Semantics | None, 
 
 
 def study(
-    values: Rows, kind: Int[Tensor, " row"], of: Kinds, layers: tuple[Layer, ...], units: int, primacy: Primacy, association: Association,
+    values: Rows,
+    kind: Int[Tensor, " row"],
+    of: Kinds,
+    layers: tuple[Layer, ...],
+    units: int,
+    primacy: Primacy,
+    association: Association,
     closed: bool = True,
 ) -> Reads:
     """The reads that the study of kind[row] leaves with the values of that row.
@@ -210,7 +216,8 @@ def _contexts_in_turn(
     same = studied.unsqueeze(-1) == studied.unsqueeze(-2)
     again = bool(same.tril(-1)[(studied != NONE)].any())
     distracted = values.given("beta_distract") or values.given("beta_retention")
-    before, after = [], []
+    before: list[Tensor] = []
+    after: list[Tensor] = []
     for position in range(positions):
         there = studied[:, position] != NONE
         if values.given("beta_shift") and sources is not None and position and isinstance(layer, Items | Features):
@@ -224,7 +231,9 @@ def _contexts_in_turn(
             row = pre_fc[torch.arange(count), studied[:, position].clamp_min(0)]
             if again and position:
                 earlier = (same[:, position, :position] & there.unsqueeze(-1)).to(row)
-                row = row + (learn_fc * (earlier.unsqueeze(-2) @ torch.stack(after if association == "new" else before[:-1], 1))).squeeze(-2)
+                row = row + (learn_fc * (earlier.unsqueeze(-2) @ torch.stack(after if association == "new" else before[:-1], 1))).squeeze(
+                    -2
+                )
         else:
             assert sources is not None
             row = torch.nn.functional.one_hot(1 + sources[:, position].clamp_min(0), pre_fc.shape[-1]).to(pre_fc)
