@@ -97,7 +97,8 @@ def test_gradients_are_those_of_finite_differences(model: CMR, choice: SoftmaxCh
 @pytest.mark.parametrize("beta", [0.0, 1.0])
 @pytest.mark.parametrize(
     "more",
-    [{}, {"learn_fc": 0.0}, {"learn_fc": 1.0, "learn_cf": 1.0}, {"learn_cf": 0.0}, {"stop_scale": 0.0}, {"stop_scale": 5.0, "stop_growth": 900.0},
+    [{}, {"learn_fc": 0.0}, {"learn_fc": 1.0, "learn_cf": 1.0}, {"learn_cf": 0.0}, {"stop_scale": 0.0},
+     {"stop_scale": 5.0, "stop_growth": 900.0},
      {"primacy_scale": 0.0}, {"pre_fc": 0.0, "pre_cf": 0.0, "learn_fc": 0.0, "learn_cf": 0.0}, {"beta_start": 1.0}, {"temperature": 1e-4}],
 )  # fmt: skip
 def test_nothing_is_nan_at_the_edges(beta: float, choice: SoftmaxChoice | PowerChoice, floor: SmoothFloor, more: dict[str, float]) -> None:

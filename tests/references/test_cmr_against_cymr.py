@@ -53,10 +53,8 @@ def distances() -> tuple[tuple[str, ...], Any]:
 def subjects_of_cymr(definition: Any, patterns: Any, values: dict[str, float], count: int) -> torch.Tensor:
     """cymr's log likelihood of each of the first subjects."""
     data = table()
-    results = []
-    for subject in sorted(data["subject"].unique())[:count]:
-        results.append(peer.CMR().likelihood(data[data["subject"] == subject], values, None, definition, patterns)["logl"].iloc[0])
-    return torch.tensor(results, dtype=torch.float64)
+    parts = [data[data["subject"] == subject] for subject in sorted(data["subject"].unique())[:count]]
+    return torch.tensor([peer.CMR().likelihood(part, values, None, definition, patterns)["logl"].iloc[0] for part in parts])
 
 
 def test_the_table_holds_the_counts_of_the_data() -> None:

@@ -34,6 +34,14 @@ Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where tables an
 Model = Annotated[
     str, typer.Option("--model", metavar="NAME", help="localist, item-cue, context-cue, source, power, no-start, no-primacy, no-retrieval.")
 ]
+Models = Annotated[list[str] | None, typer.Option("--model", metavar="NAME", help="Repeatable.", show_default="all that fit the data")]
+Preset = Annotated[
+    str | None, typer.Option("--preset", metavar="NAME", help="cymr, gunn2025, polyn2009 or lohnas2015.", show_default="cymr")
+]
+Fitted = Annotated[
+    Path | None,
+    typer.Option("--fit", metavar="DIR", help="The folder of an `ammon free-recall fit`: each subject with its own parameters."),
+]
 Copies = Annotated[int, typer.Option("--copies", metavar="N", min=1, help="Simulations of each list.")]
 FOLDER = Path("free_recall")
 
@@ -56,8 +64,8 @@ def fit(
 @app.command()
 def compare(
     data: Data = "sample:Morton2013",
-    model: Annotated[list[str] | None, typer.Option("--model", metavar="NAME", help="A model; repeatable.", show_default="all that fit the data")] = None,
-    where: Where = None, subjects: People = None, similarity: Alike = None, source: Origin = None, starts: Starts = 8, seed: Seed = 0, out: Out = FOLDER,
+    model: Models = None, where: Where = None, subjects: People = None, similarity: Alike = None, source: Origin = None, starts: Starts = 8,
+    seed: Seed = 0, out: Out = FOLDER,
 ) -> None:  # fmt: skip
     """Fit rival models to the same recalls and rank them by AIC, BIC and weights."""
     from ammon.cmr.rivals import RIVALS, rank
@@ -77,9 +85,8 @@ def compare(
 @app.command()
 def simulate(
     data: Data = "sample:Morton2013",
-    preset: Annotated[str | None, typer.Option("--preset", metavar="NAME", help="cymr, gunn2025, polyn2009 or lohnas2015.", show_default="cymr")] = None,
-    fitted: Annotated[Path | None, typer.Option("--fit", metavar="DIR", help="The folder of an `ammon free-recall fit`: each subject with its own parameters.")] = None,
-    where: Where = None, subjects: People = None, similarity: Alike = None, source: Origin = None, copies: Copies = 1, seed: Seed = 0, out: Out = FOLDER,
+    preset: Preset = None, fitted: Fitted = None, where: Where = None, subjects: People = None, similarity: Alike = None,
+    source: Origin = None, copies: Copies = 1, seed: Seed = 0, out: Out = FOLDER,
 ) -> None:  # fmt: skip
     """Recall the lists of a table by a model; the result is a psifr table, with times where the model has them."""
     if preset and fitted:
@@ -98,10 +105,8 @@ def simulate(
 
 @app.command()
 def report(
-    data: Data = "sample:Morton2013", model: Model = "localist",
-    fitted: Annotated[Path | None, typer.Option("--fit", metavar="DIR", help="The folder of a fit; without it the model is fitted first.")] = None,
-    where: Where = None, subjects: People = None, similarity: Alike = None, source: Origin = None, starts: Starts = 8, copies: Copies = 4,
-    seed: Seed = 0, out: Out = FOLDER,
+    data: Data = "sample:Morton2013", model: Model = "localist", fitted: Fitted = None, where: Where = None, subjects: People = None,
+    similarity: Alike = None, source: Origin = None, starts: Starts = 8, copies: Copies = 4, seed: Seed = 0, out: Out = FOLDER,
 ) -> None:  # fmt: skip
     """Draw one page of curves: serial positions, first recalls, lags and clustering, of people and of the fitted model."""
     import pandas
@@ -272,7 +277,7 @@ def _save_ranking(fits: "dict[str, Fit]", out: Path) -> Path:
             "aic_weight": float(by_aic[number, person]),
             "bic_weight": float(by_bic[number, person]),
             "converged": bool(found.converged[person]),
-        }  # fmt: skip
+        }
         for number, (name, found) in enumerate(fits.items())
         for person, subject in enumerate(found.subjects)
     ]

@@ -117,9 +117,7 @@ def chunks(model: "CMR", data: Prepared, values: Rows, vector: Tensor, which: Te
         yield pairs, _events(model, data, values.at(vector[pairs]), reads, rows, which[pairs])
 
 
-def _shared(
-    model: "CMR", data: Prepared, values: Rows, vector: Tensor, which: Tensor
-) -> Callable[[Tensor], tuple[Reads, Tensor]]:
+def _shared(model: "CMR", data: Prepared, values: Rows, vector: Tensor, which: Tensor) -> Callable[[Tensor], tuple[Reads, Tensor]]:
     """A function of pairs that gives their reads and the rows in them: studied once for all pairs where many have the same study."""
     of = data.kinds
     kind = of.of[which]
@@ -198,4 +196,3 @@ def choice_logits(model: "CMR", values: Rows, support: Support, recalled: Tensor
     left = support.shape[-1] - hidden.sum(-1)
     # where nothing is left all are compared: it is not asked for, and must give no NaN
     return logits.masked_fill(hidden & (left > 0).unsqueeze(-1), -torch.inf), left
-

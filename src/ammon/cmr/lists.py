@@ -106,7 +106,7 @@ class Lists:
         return replace(self, recalls=recalls[:, :most])
 
     def times(self, copies: int) -> "Lists":
-        """Each list so many times. Copies of a list with a whole number are called that plus multiples of the largest, others (name, copy)."""
+        """Each list so many times. Copies are numbered on by the largest number; those of lists with other names are (name, copy)."""
         again = self.at(torch.arange(len(self)).repeat_interleave(copies))
         whole = [number for number in self.numbers if isinstance(number, int)]
         stride = max(whole, default=0)

@@ -67,13 +67,13 @@ class CMR:
         names = [layer.name for layer in self.layers]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"CMR: at least one context layer is needed, each with a name of its own, got {names}.")
-        for field, allowed in (
+        for name, allowed in (
             ("primacy", ("additive", "multiplicative")),
             ("association", ("new", "previous")),
             ("events", ("unique", "all")),
         ):
-            if getattr(self, field) not in allowed:
-                raise ValueError(f"CMR: {field} must be one of {', '.join(allowed)}, got {getattr(self, field)!r}.")
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"CMR: {name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}.")
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -93,13 +93,11 @@ class CMR:
     def log_likelihood(self, lists: Lists, values: Mapping[str, Any], *, per_subject: bool = False) -> LogLikelihood:
         """Log probability of every recall and stop, differentiable in the values; events [*vector, list, event].
 
-        values: numbers or tensors [*vector], by the names of `ammon.cmr.parameters.PARAMETERS`. per_subject: their last axis is instead that
-        of the subjects, whose lists are evaluated with their own values. ValueError for lists that the model cannot have made.
+        values: numbers or tensors [*vector], by the names of `ammon.cmr.parameters.PARAMETERS`. per_subject: their last axis is that of
+        the subjects instead, whose lists are evaluated with their own values. ValueError for lists that the model cannot have made.
         """
         if isinstance(self.choice, AccumulatorRace):
-            raise TypeError(
-                "CMR.log_likelihood: a race has no closed likelihood; simulate it, or use SoftmaxChoice or PowerChoice."
-            )
+            raise TypeError("CMR.log_likelihood: a race has no closed likelihood; simulate it, or use SoftmaxChoice or PowerChoice.")
         data = prepare(self, lists, "CMR.log_likelihood")
         rows, shape = self.rows(values, "CMR.log_likelihood")
         lead, vector, which = pairs(lists, shape, per_subject, "CMR.log_likelihood")
@@ -126,9 +124,9 @@ class CMR:
     ) -> Fit:
         """The maximum of the likelihood of each subject, by gradients, from the best of many random starts.
 
-        fixed: parameters that are held; T is, at 0.1, unless it has bounds, since with it free the scale of all supports is too. bounds: where
-        to look; by default what the parameter table says for all that the model needs. Name a parameter here to free it. progress: called
-        with the stage, the problems that have ended and all.
+        fixed: parameters that are held; T is, at 0.1, unless it has bounds, since with it free the scale of all supports is too. bounds:
+        where to look; by default what the parameter table says for all that the model needs. Name a parameter here to free it. progress:
+        called with the stage, the problems that have ended and all.
         """
         held = {"temperature": 0.1} if "temperature" in self.needs and "temperature" not in (bounds or {}) else {}
         generator = generator or torch.Generator().manual_seed(0)
@@ -153,7 +151,7 @@ class CMR:
 
 
 def pairs(lists: Lists, shape: torch.Size, per_subject: bool, where: str) -> tuple[torch.Size, Tensor, Tensor]:
-    """All pairs of a vector and a list, vectors first: the axes of the vectors, and row of the values and number of the list of each pair."""
+    """All pairs of a vector and a list, vectors first: the axes of the vectors, and the row of the values and the list of each pair."""
     everyone = torch.arange(len(lists))
     if not per_subject:
         vectors = torch.arange(shape.numel())

@@ -3,6 +3,7 @@
 A value is a number or a tensor [*vector]; `name.layer` overrides `name` for one context layer. Neutral values switch a mechanism off.
 """
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -91,14 +92,14 @@ class Rows:
 
 
 def as_rows(values: Values, needed: Iterable[str], layers: Iterable[str], where: str) -> tuple[Rows, torch.Size]:
-    """The values broadcast against each other and flattened to rows, and the shape [*vector] they had. One clear error for what is wrong."""
+    """The values broadcast against each other and flattened to rows, and the shape [*vector] they had. ValueError for what is wrong."""
     check_names(values, needed, layers, where)
     given = [value for value in values.values() if isinstance(value, Tensor) and value.is_floating_point()]
     # numbers take the dtype and device of the tensors, and are float64 among themselves
     dtype, device = (given[0].dtype, given[0].device) if given else (torch.float64, None)
     tensors = {name: torch.as_tensor(value, dtype=dtype, device=device) for name, value in values.items()}
     try:
-        shape = torch.broadcast_tensors(*tensors.values())[0].shape
+        shape: torch.Size = functools.reduce(torch.add, tensors.values()).shape
     except RuntimeError as error:
         shapes = {name: list(t.shape) for name, t in tensors.items() if t.ndim}
         raise ValueError(f"{where}: the values must be numbers or tensors of one shape, got {shapes}.") from error

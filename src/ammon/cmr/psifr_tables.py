@@ -72,8 +72,9 @@ def read_table(table: "DataFrame", source: str | None = None) -> Lists:
 
 
 def write_table(lists: Lists, times: Tensor | None = None, items: Tensor | None = None) -> "DataFrame":
-    """The table of the lists. times: of each recall, in ms, as the column `time`. items: the pool's number of each recalled item, where it is
-    known for intrusions too; else these are written as the item "(intrusion)". Sources, where lists have them, are the column `source`."""
+    """The table of the lists. times: of each recall, in ms, as the column `time`. items: the pool's number of each recalled item, where
+    it is known for intrusions too; else these are written as the item "(intrusion)". Sources of the lists are the column `source`.
+    """
     import pandas
 
     columns: dict[str, list[Any]] = {

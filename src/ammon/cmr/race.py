@@ -32,8 +32,8 @@ class Network(Protocol):
 class AccumulatorRace:
     """A choice by a race until the time is over.
 
-    step, limit: in ms. competitors: only so many, the strongest, race each other; all if None. repeats: items may be retrieved again, over a
-    threshold 1 + ω that falls back to 1 by the factor α with every retrieval (Lohnas et al. 2015, eq. 13); else they only compete.
+    step, limit: in ms. competitors: only so many, the strongest, race each other; all if None. repeats: items may be retrieved again,
+    over a threshold 1 + ω that falls back to 1 by the factor α with every retrieval (Lohnas et al. 2015, eq. 13); else they only compete.
     """
 
     step: float = 100.0

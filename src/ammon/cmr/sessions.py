@@ -86,8 +86,8 @@ def simulate_sessions(
 ) -> Session:
     """Recalls of all lists, the lists of a session one after the other in their order here.
 
-    sessions: the session of each list; by default a subject's lists are one session. values: numbers, one vector for all. The choice must be an
-    `AccumulatorRace`; `match_threshold` rejects, `beta_end_list` shifts context after the recall of each list.
+    sessions: the session of each list; by default a subject's lists are one session. values: numbers, one vector for all. The choice
+    must be an `AccumulatorRace`; `match_threshold` rejects, `beta_end_list` shifts context after the recall of each list.
     """
     if not isinstance(model.choice, AccumulatorRace) or len(model.layers) > 1 or not isinstance(model.layers[0], Items):
         raise ValueError("simulate_sessions: a model with an AccumulatorRace and one layer of Items is needed; see presets.lohnas2015.")

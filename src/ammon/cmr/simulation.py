@@ -37,7 +37,7 @@ class Recaller:
         return support.squeeze(1) if support.shape[1] == 1 else support.sum(1)
 
     def bring(self, pairs: Int[Tensor, " pair"] | None, unit: Int[Tensor, " pair"]) -> Float[Tensor, " pair"]:
-        """These pairs (or all) recall a unit each; the number of units stands for something from outside the list. Returns c_in · c of before."""
+        """These pairs (or all) recall a unit each, `units` standing for something from outside the list. Returns c_in · c of before."""
         row, state = (self.row, self.state) if pairs is None else (self.row[pairs], self.state[pairs])
         where = row * (self.reads.units + 1) + unit
         overlap = state.gather(-1, unit[:, None, None].expand(-1, state.shape[1], 1)).squeeze(-1)

@@ -132,7 +132,7 @@ def study(
 
 
 def _inputs(layer: Layer, of: Kinds, kind: Tensor, units: int, values: Rows) -> tuple[int, Tensor]:
-    """Units that carry items or sources, and the pattern of each item [row or 1, unit, context]; sources have none before the experiment."""
+    """Units that carry items or sources, and the pattern of each item [row or 1, unit, context]; for sources it is 0."""
     like = values("beta_enc", layer.name)
     positions = of.study.shape[1]
     fresh = positions + 1 if values.given("beta_distract") or values.given("beta_retention") else 0
