@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from ammon.cmr.lists import NONE, OTHER, once
-from ammon.cmr.model import CMR
 from ammon.cmr.parameters import Rows
 from ammon.cmr.presets import PRESETS, lohnas2015, polyn2009
 from ammon.cmr.race import AccumulatorRace, run

@@ -1,7 +1,7 @@
 """Fits of CMR: at least the optima that cymr's differential evolution found, the published sum over PEERS, and parameters recovered.
 
-cymr 0.14.3: T = .1, nine free parameters in [0, 1] (φ_s to 10, φ_d to 5, X1 to .1), one start. Gunn & Polyn 2025 (Am. J. Psychol. 138): BaseCMR on
-PEERS, 126 subjects, 74,026.13 summed; their contexts drift by an element-wise ρ, in float32.
+cymr 0.14.3: T = .1, nine free parameters in [0, 1] (φ_s to 10, φ_d to 5, X1 to .1), one start. Gunn & Polyn 2025 (Am. J. Psychol. 138):
+BaseCMR on PEERS, 126 subjects, 74,026.13 summed; their contexts drift by an element-wise ρ, in float32.
 """
 
 from dataclasses import replace

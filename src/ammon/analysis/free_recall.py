@@ -48,10 +48,11 @@ def curves(
         # psifr divides by counts that may be 0, and gives NaN there
         warnings.simplefilter("ignore")
         table = _whole_numbers(table)
-        merged = fr.merge_free_recall(table, study_keys=[category] if category else None)
+        keys = [category] if category else []
         if similarity is not None:
             number = {name: place for place, name in enumerate(similarity[0])}
-            merged["item_index"] = merged["item"].map(number)
+            table, keys = table.assign(item_index=table["item"].map(number)), [*keys, "item_index"]
+        merged = fr.merge_free_recall(table, study_keys=keys or None)
         found = {
             "spc": _curve(fr.spc(merged), "input", "recall", "Serial position", "serial position"),
             "pfr": _curve(_first(fr.pnr(merged)), "input", "prob", "First recall", "serial position"),
@@ -59,8 +60,7 @@ def curves(
         }
         factors: dict[str, Any] = {"temporal": fr.lag_rank(merged)["rank"]}
         if similarity is not None:
-            known = merged[merged["item_index"].notna() | ~merged["study"]]
-            factors["semantic"] = fr.distance_rank(known, "item_index", 1 - similarity[1])["rank"]
+            factors["semantic"] = fr.distance_rank(merged, "item_index", 1 - similarity[1])["rank"]
         if category:
             factors["category"] = fr.category_crp(merged, category)["prob"]
     values = {name: _interval(column.to_numpy(float)) for name, column in factors.items()}

@@ -146,7 +146,7 @@ def _whole(table: "DataFrame") -> Any:
         row = table[wrong].iloc[0]
         raise ValueError(
             f"read_table: subject {row['subject']}, list {row['list']}, item {row['item']!r}: a position must be a whole number from 1, "
-            f"got {row['position']!r}."
+            f"got {row['position']}."
         )
     return position.astype(np.int64)
 
