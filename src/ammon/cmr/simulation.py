@@ -101,8 +101,12 @@ def _draw(model: "CMR", data: Prepared, values: Rows, recaller: Recaller, which:
     recalled = torch.zeros_like(present)
     last = torch.full((count,), units)
     going = torch.ones(count, dtype=torch.bool)
+    unique = model.events == "unique"
     # repeats and intrusions have no end of their own but the stop rule's
-    most = units if model.events == "unique" else 10 * units
+    most = units if unique else 10 * units
+    count_of = present.sum(-1)
+    # added to logits: -inf where nothing can be recalled (any more)
+    barred = torch.zeros(present.shape, dtype=values("beta_enc").dtype).masked_fill(~present, -torch.inf)
     outputs: list[Tensor] = []
     for output in range(most):
         support = recaller.support()
@@ -112,21 +116,30 @@ def _draw(model: "CMR", data: Prepared, values: Rows, recaller: Recaller, which:
         left = present & ~recalled
         halt = model.stop.probability(support.unsqueeze(1), recalled.unsqueeze(1), left.unsqueeze(1), torch.tensor([output]), values)
         stays = torch.rand(len(place), generator=generator, dtype=halt.dtype) >= halt.squeeze(-1)
-        going &= stays & left.any(-1) if model.events == "unique" else stays
+        going &= stays & (count_of > output) if unique else stays
         alive = int(going.sum())
         if not alive:
             break
-        logits, _ = choice_logits(model, values, support.unsqueeze(1), recalled.unsqueeze(1), present.unsqueeze(1))
-        unit = _sample(logits.squeeze(1), generator)
+        if unique:
+            # without the masks of `choice_logits`, which cost as much as the rest
+            logits = model.choice.logits(support.unsqueeze(1), values, model.floor.clip).squeeze(1) + barred
+        else:
+            logits = choice_logits(model, values, support.unsqueeze(1), recalled.unsqueeze(1), present.unsqueeze(1))[0].squeeze(1)
+        unit = _sample(logits, generator)
         column = torch.full((count,), NONE)
         column[place[going]] = torch.where(unit < units, unit, OTHER)[going]
         outputs.append(column)
         recaller.bring(None, unit)
-        recalled = torch.nn.functional.pad(recalled, (0, 1)).scatter_(1, unit.unsqueeze(-1), True)[:, :units]
+        if unique:
+            barred.scatter_(1, unit.unsqueeze(-1), -torch.inf)
+            recalled.scatter_(1, unit.unsqueeze(-1), True)
+        else:
+            recalled = torch.nn.functional.pad(recalled, (0, 1)).scatter_(1, unit.unsqueeze(-1), True)[:, :units]
         last = unit
         if alive < 0.75 * len(going):
             rows = going.nonzero().squeeze(-1)
             place, which, present, recalled, last, going = (t[rows] for t in (place, which, present, recalled, last, going))
+            count_of, barred = count_of[rows], barred[rows]
             values = values.at(rows)
             recaller.keep(rows)
     return torch.stack(outputs, 1) if outputs else torch.empty(count, 0, dtype=torch.int64)
@@ -134,10 +147,11 @@ def _draw(model: "CMR", data: Prepared, values: Rows, recaller: Recaller, which:
 
 def _sample(logits: Tensor, generator: torch.Generator) -> Tensor:
     """One unit of each row, by the inverse of the distribution function: one random number a row."""
-    sums = (logits - logits.amax(-1, keepdim=True)).exp_().cumsum(-1)
-    at = torch.rand(len(logits), 1, generator=generator, dtype=logits.dtype) * sums[:, -1:]
-    # a sum that the number just reaches belongs to the unit after it, since a unit may have no chance at all
-    return torch.searchsorted(sums, at, right=True).squeeze(-1).clamp_max(logits.shape[-1] - 1)
+    # a row in which all is barred has stopped, and what it draws is not used: it must only be a unit
+    sums = (logits - logits.amax(-1, keepdim=True).clamp_min(torch.finfo(logits.dtype).min)).exp_().cumsum(-1)
+    # in (0, sum]: the first unit whose sum reaches it has a chance of its own, whatever the rounding
+    at = (1 - torch.rand(len(logits), 1, generator=generator, dtype=logits.dtype)) * sums[:, -1:]
+    return torch.searchsorted(sums, at).squeeze(-1).clamp_max(logits.shape[-1] - 1)
 
 
 def _side_by_side(parts: list[Tensor], end: float) -> Tensor:
