@@ -19,7 +19,7 @@ PARTS = [
         "similarity",
     )
 ]
-INNER = [*PARTS, "ammon.energies", "ammon.dynamics.sweep", "ammon.dynamics.implicit", "ammon.learning"]
+INNER = [*PARTS, "ammon.energies", "ammon.dynamics.drift", "ammon.dynamics.sweep", "ammon.dynamics.implicit", "ammon.learning"]
 # the tests run in two processes on two cores: more threads would only wait for each other
 torch.set_num_threads(1)
 install_import_hook(INNER, "typecheck.check")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ammon import cmr as cmr
     from ammon import experiments as experiments
     from ammon.catalog import CATALOG as CATALOG
     from ammon.catalog import amari as amari
@@ -94,12 +95,14 @@ _HOMES = {
     "ammon.saving": "load save",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
-__all__ = ["__version__", "experiments", *_HOME_OF]
+# rooms with names of their own: am.cmr.CMR, am.experiments.capacity
+_ROOMS = ("cmr", "experiments")
+__all__ = ["__version__", *_ROOMS, *_HOME_OF]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "experiments":
-        return importlib.import_module("ammon.experiments")
+    if name in _ROOMS:
+        return importlib.import_module(f"ammon.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'ammon' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME_OF[name]), name)

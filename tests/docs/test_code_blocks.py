@@ -54,13 +54,17 @@ def test_every_make_target_that_a_page_names_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_ammon_command_that_a_page_names_exists_with_its_options(page: Path) -> None:
     command = typer.main.get_command(app)
-    options = {name: {flag for option in sub.params for flag in option.opts} for name, sub in command.commands.items()}
-    options[""] = {flag for option in command.params for flag in option.opts}
+    options = {"": {flag for option in command.params for flag in option.opts}}
+    for name, sub in command.commands.items():
+        options[name] = {flag for option in sub.params for flag in option.opts}
+        for inner, part in getattr(sub, "commands", {}).items():
+            options[f"{name} {inner}"] = {flag for option in part.params for flag in option.opts}
     for span in spans(page):
         if not span.startswith("ammon "):
             continue
         words = span.split()[1:]
-        name = "" if words[0].startswith("-") else words[0]
+        names = [" ".join(words[:count]) for count in (2, 1) if " ".join(words[:count]) in options]
+        name = "" if words[0].startswith("-") else (names or [words[0]])[0]
         assert name in options, span
         assert {word for word in words if word.startswith("--")} <= options[name], span
 

@@ -9,6 +9,7 @@ import typer
 
 from ammon import __version__
 from ammon.cli.experiments import experiments
+from ammon.cli.free_recall import app as free_recall
 from ammon.cli.listing import list_memories
 from ammon.cli.plot import plot
 from ammon.cli.recall import recall
@@ -26,6 +27,7 @@ app.command("run")(run)
 app.command("experiments")(experiments)
 app.command("plot")(plot)
 app.command("report")(report)
+app.add_typer(free_recall, name="free-recall")
 
 
 @app.callback(invoke_without_command=True)
