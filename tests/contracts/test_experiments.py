@@ -22,6 +22,7 @@ TINY: dict[str, Grid] = {
     "sequential": {"dim": (30,), "load": (0.3,), "rehearsed": (2,)},
     "sequence": {"dim": (24,), "load": (0.05, 0.5), "flips": (0.0, 0.2), "starts": (4,)},
     "energy_landscape": {"side": (9,), "paths": (2,)},
+    "induction": {"length": (6, 8)},
 }
 
 

@@ -5,6 +5,7 @@ from ammon.experiments import (
     capacity,
     emergence,
     energy_landscape,
+    induction,
     local_rules,
     morphing,
     prototypes,
@@ -31,6 +32,7 @@ _ALL = (
     sequential.EXPERIMENT,
     sequence.EXPERIMENT,
     energy_landscape.EXPERIMENT,
+    induction.EXPERIMENT,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _ALL}
