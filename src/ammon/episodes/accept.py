@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ammon.episodes.records import Draft, When, moment
+from ammon.episodes.base import Engine
+from ammon.episodes.records import Draft, Scope, When, conditions, moment
 from ammon.shapes import check_rows
 
 LONGEST_TEXT = 1_000_000
@@ -85,6 +86,23 @@ def drafts(texts: Sequence[str] | None, count: int, session: Any, time: Any, spe
             )
         )
     return tuple(found)
+
+
+def scope(engine: Engine, method: str, session: Any, since: Any, until: Any, speaker: Any, where: Any) -> Scope:
+    """The episodes that the conditions of a call mean. ValueError for a session or a speaker that the store does not know."""
+    begin = None if since is None else moment(since, method).micros
+    end = None if until is None else moment(until, method).micros
+    if begin is not None and end is not None and begin >= end:
+        raise ValueError(f"{method}: since must be before until, got {since} and {until}.")
+    for what, name, alone in (("session", session, Scope(session=session)), ("speaker", speaker, Scope(speaker=speaker))):
+        if name is None:
+            continue
+        text(name, method, what, LONGEST_NAME)
+        if not engine.count(alone):
+            names = [one.name for one in engine.sessions()] if what == "session" else engine.speakers()
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "none yet"
+            raise ValueError(f"{method}: there is no {what} {name!r}; there are: {shown}.")
+    return Scope(session, begin, end, speaker, conditions(where, method))
 
 
 def _each(value: Any, count: int, what: str, where: str, one: Any) -> Sequence[Any]:

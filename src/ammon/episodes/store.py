@@ -5,10 +5,10 @@ postgresql://... a database server. Keys are [episode, dim] in float32.
 """
 
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
+from time import perf_counter
 from typing import Any, Self
 
 import torch
@@ -35,7 +35,6 @@ from ammon.episodes.records import (
     Session,
     Timing,
     When,
-    conditions,
     moment,
 )
 from ammon.episodes.tuning import climb, recall_at
@@ -158,7 +157,7 @@ class Episodes:
         where (names of metadata to a value, or to a list of them) say which episodes are in question. blend: instead of the store's.
         """
         method = "Episodes.recall"
-        began = time.perf_counter()
+        began = perf_counter()
         check_count(method, "k", k)
         text = accept.text(cue, method, "cue") if isinstance(cue, str) else None
         if cue is None and key is None:
@@ -167,10 +166,10 @@ class Episodes:
             raise ValueError(f"{method}: two vectors came as cue; give a text and its key, or one vector.")
         blend = self.blend if blend is None else blend
         with self._engine.reading():
-            scope = self._scope(method, session, since, until, speaker, where)
+            scope = accept.scope(self._engine, method, session, since, until, speaker, where)
             origin = self._engine.origin()
             if origin is None:
-                return Recollection((), 0, Timing(0.0, 0.0, 0.0, 0.0, time.perf_counter() - began))
+                return Recollection((), 0, Timing(0.0, 0.0, 0.0, 0.0, perf_counter() - began))
             speakers = self._engine.speakers() if text is not None else []
             if key is not None or text is None:
                 vector: Tensor | None = self._encoder.fitting(accept.one_key(cue if key is None else key, method)[None], method)[0]
@@ -180,7 +179,7 @@ class Episodes:
             else:
                 self._encoder.origin(method)
                 vector = self._encoder.embed([text], set(speakers), method)[0]
-            embedded = time.perf_counter()
+            embedded = perf_counter()
             asked = Cue(vector)
             if text is not None:
                 present = [name for name in speakers if name_pattern([name]).search(text)]
@@ -190,7 +189,7 @@ class Episodes:
         totals = [parts.total for parts in best.parts]
         weights = self.separation.weights(torch.tensor([totals])).flatten().tolist() if totals else []
         items = tuple(map(Recollected, episodes, totals, best.parts, weights, best.similarities, best.matched, best.sources))
-        return Recollection(items, best.searched, Timing(embedded - began, *best.seconds, time.perf_counter() - began))
+        return Recollection(items, best.searched, Timing(embedded - began, *best.seconds, perf_counter() - began))
 
     def forget(
         self,
@@ -204,7 +203,7 @@ class Episodes:
     ) -> int:
         """Delete episodes by id, or all that fulfil every condition; how many. ValueError if neither is given, or an id is unknown."""
         method = "Episodes.forget"
-        scope = self._scope(method, session, since, until, speaker, where)
+        scope = accept.scope(self._engine, method, session, since, until, speaker, where)
         if ids is not None and not scope.everything:
             raise ValueError(f"{method}: give ids or conditions, not both.")
         if ids is None and scope.everything:
@@ -262,7 +261,7 @@ class Episodes:
     ) -> Iterator[Episode]:
         """All episodes that fulfil the conditions, by time, or the newest first. Reads `batch` at a time and holds no lock between."""
         check_count("Episodes.iterate", "batch", batch)
-        scope = self._scope("Episodes.iterate", session, since, until, speaker, where)
+        scope = accept.scope(self._engine, "Episodes.iterate", session, since, until, speaker, where)
         return self._pages(scope, newest, batch)
 
     def get(self, id: int) -> Episode:
@@ -287,7 +286,7 @@ class Episodes:
     def reinforce(self, ids: int | Iterable[int], *, time: When | None = None) -> int:
         """Say that episodes were of use, by default now: it is what the retention policies by use go by. How many there were."""
         wanted = [ids] if isinstance(ids, int) else list(ids)
-        at = round(time.time() * 1_000_000) if time is None else moment(time, "Episodes.reinforce").micros
+        at = moment(datetime.now(UTC) if time is None else time, "Episodes.reinforce").micros
         return self._engine.reinforce(wanted, at)
 
     def consolidate(
@@ -301,8 +300,8 @@ class Episodes:
         where = "Episodes.consolidate"
         if merge is not None and not 0 < merge <= 1:
             raise ValueError(f"{where}: merge must be a cosine in (0, 1] or None, got {merge}.")
-        scope = self._scope(where, session, None, None, None, None)
-        present = round(time.time() * 1_000_000) if time is None else moment(time, where).micros
+        scope = accept.scope(self._engine, where, session, None, None, None, None)
+        present = moment(datetime.now(UTC) if time is None else time, where).micros
         episodes = list(self._pages(scope, False, 1000))
         merged, dropped = plan(episodes, self._engine.keys, merge, policies, present)
         gone = [one for group in merged.values() for one in group]
@@ -369,23 +368,8 @@ class Episodes:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _scope(self, method: str, session: Any, since: Any, until: Any, speaker: Any, where: Any) -> Scope:
-        begin = None if since is None else moment(since, method).micros
-        end = None if until is None else moment(until, method).micros
-        if begin is not None and end is not None and begin >= end:
-            raise ValueError(f"{method}: since must be before until, got {since} and {until}.")
-        for what, name, alone in (("session", session, Scope(session=session)), ("speaker", speaker, Scope(speaker=speaker))):
-            if name is None:
-                continue
-            accept.text(name, method, what, accept.LONGEST_NAME)
-            if not self._engine.count(alone):
-                names = [one.name for one in self._engine.sessions()] if what == "session" else self._engine.speakers()
-                shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "none yet"
-                raise ValueError(f"{method}: there is no {what} {name!r}; there are: {shown}.")
-        return Scope(session, begin, end, speaker, conditions(where, method))
 
     def _known(self, ids: Sequence[int], method: str) -> list[Episode]:
         for one in ids:
