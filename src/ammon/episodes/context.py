@@ -10,8 +10,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ammon.dynamics.drift import drift_along
 from ammon.episodes.base import Engine, Neighbours
 from ammon.episodes.records import Scope
+from ammon.shapes import check_count
 
 
 class Context(Protocol):
@@ -55,3 +57,41 @@ class Spread:
         place = {one: index for index, one in enumerate(hits.tolist())}
         source = torch.tensor([place[one] for one in near.of_ids.tolist()], dtype=torch.int64)
         return near.ids, source, strengths[source] * self.kernel(near.lags)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A context that drifts with what happens (`dynamics/drift`), reset at each session: a hit gives `weight` · c_hit·c_t to others.
+
+    Here the items of CMR are the keys themselves, so moments count as near that are alike or stand near each other. The contexts are
+    made anew from the keys within `reach` places of a hit; what lies further back has faded to ρ^reach.
+    """
+
+    beta: float = 0.4
+    weight: float = 0.4
+    reach: int = 24
+
+    def __post_init__(self) -> None:
+        if not (0 < self.beta <= 1 and 0 <= self.weight < float("inf")):
+            raise ValueError(f"Drift: beta in (0, 1] and weight of at least 0 are needed, got {self.beta}, {self.weight}.")
+        check_count("Drift", "reach", self.reach)
+
+    def reinstate(self, engine: Engine, cue: Tensor | None, hits: Tensor, strengths: Tensor, scope: Scope) -> tuple[Tensor, Tensor, Tensor]:
+        # what is not in question is context all the same
+        near = engine.around(hits.tolist(), self.reach, Scope())
+        inside = engine.around(hits.tolist(), self.reach, scope).ids if not scope.everything else near.ids
+        ids, sources, gains = [], [], []
+        for place, hit in enumerate(hits.tolist()):
+            mine = near.of_ids == hit
+            order = near.lags[mine].argsort()
+            lags, others = near.lags[mine][order], near.ids[mine][order]
+            before = int((lags < 0).sum())
+            window = torch.cat([others[:before], torch.tensor([hit]), others[before:]])
+            keys = engine.keys(window.tolist()).double()
+            contexts = drift_along(torch.zeros(keys.shape[1], dtype=keys.dtype), keys, self.beta)
+            overlaps = self.weight * strengths[place] * (contexts @ contexts[before])
+            kept = (window != hit) & torch.isin(window, inside)
+            ids.append(window[kept])
+            gains.append(overlaps[kept])
+            sources.append(torch.full((int(kept.sum()),), place, dtype=torch.int64))
+        return torch.cat(ids), torch.cat(sources), torch.cat(gains)

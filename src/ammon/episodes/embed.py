@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ammon.episodes.words import terms
+from ammon.episodes.words import sequence
 
 Embedder = Callable[[list[str]], Any]
 # embedded once per store: a model that gives another key for it is another model
@@ -23,7 +23,7 @@ SAME = 0.99
 
 
 class Hashing:
-    """Words, pairs of words and their letter trigrams, each added with a sign at a place that a hash chooses (Weinberger et al. 2009).
+    """Stems of words, pairs of them and their letter trigrams, each added with a sign at a hashed place (Weinberger et al. 2009).
 
     The inner product of two keys estimates how many of these two texts share. It cannot know that "car" and "automobile" are alike.
     """
@@ -36,7 +36,7 @@ class Hashing:
     def __call__(self, texts: list[str]) -> Tensor:
         rows = torch.zeros(len(texts), self.dim)
         for row, text in enumerate(texts):
-            words = terms(text)
+            words = sequence(text)
             features = dict.fromkeys(words, 1.0)
             features |= {f"{a} {b}": 0.5 for a, b in pairwise(words)}
             for word in words:

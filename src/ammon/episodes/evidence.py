@@ -5,12 +5,13 @@ could be among the k best before context (the threshold algorithm of Fagin, Lote
 """
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from ammon.episodes.base import Engine, Nearest
+from ammon.episodes.base import Engine, Nearest, Postings
 from ammon.episodes.blend import Blend
 from ammon.episodes.records import Parts, Scope
 from ammon.episodes.words import bm25
@@ -21,10 +22,10 @@ FIRST = 128
 
 @dataclass(frozen=True)
 class Cue:
-    """What is asked: a key [dim], words, the periods of days that are named, the one speaker who is named; any may be missing."""
+    """What is asked: a key [dim], terms with the words they stand for, periods of days and the one speaker named; any may be missing."""
 
     key: Tensor | None
-    terms: tuple[str, ...] = ()
+    terms: Mapping[str, str] = field(default_factory=dict)
     periods: tuple[tuple[int, int], ...] | None = None
     speaker: str | None = None
 
@@ -50,7 +51,7 @@ class _Words:
     scores: Tensor
     mean: float
     deviation: float
-    matched: dict[int, tuple[str, ...]]
+    postings: Postings | None = None
 
     def z(self, ids: Tensor) -> Tensor:
         """[episode]"""
@@ -117,7 +118,7 @@ def score(engine: Engine, cue: Cue, blend: Blend, scope: Scope, k: int) -> Score
         ids=[int(one) for one in ids[top]],
         parts=[Parts(*(float(column[row]) for column in (table.content, table.words, gains, table.date, table.speaker))) for row in rows],
         similarities=[None if cue.key is None else float(table.similarity[row]) for row in rows],
-        matched=[words.matched.get(int(ids[row]), ()) for row in rows],
+        matched=_matched(words, cue, ids[top]),
         sources=[tuple(sources.get(row, ())) for row in rows],
         searched=total,
         seconds=(spent_content, spent_words, spent_context),
@@ -157,20 +158,25 @@ def _table(engine: Engine, cue: Cue, blend: Blend, near: Nearest | None, words: 
     return _Table(similarity, content, blend.words * words.z(ids), date, speaker)
 
 
+def _matched(words: _Words, cue: Cue, ids: Tensor) -> list[tuple[str, ...]]:
+    """Which words of the cue each of these episodes holds."""
+    held: dict[int, tuple[str, ...]] = {one: () for one in ids.tolist()}
+    if words.postings is not None:
+        inside = torch.isin(words.postings.ids, ids)
+        for one, term in zip(words.postings.ids[inside].tolist(), words.postings.term[inside].tolist()):
+            held[one] = (*held[one], cue.terms[words.postings.terms[term]])
+    return list(held.values())
+
+
 def _words(engine: Engine, cue: Cue, blend: Blend, scope: Scope, total: int) -> _Words:
     empty = torch.zeros(0, dtype=torch.float64)
     if not cue.terms or blend.words == 0 or not total:
-        return _Words(torch.zeros(0, dtype=torch.int64), empty, 0.0, 0.0, {})
-    postings = engine.postings(tuple(dict.fromkeys(cue.terms)), scope, blend.postings)
+        return _Words(torch.zeros(0, dtype=torch.int64), empty, 0.0, 0.0)
+    postings = engine.postings(tuple(cue.terms), scope, blend.postings)
     ids, scores = bm25(postings, blend.saturation, blend.length)
     mean = float(scores.sum()) / total
     variance = float((scores * scores).sum()) / total - mean * mean
-    matched: dict[int, tuple[str, ...]] = {}
-    best = set(ids[scores.topk(min(FIRST * 4, len(ids))).indices].tolist())
-    chosen = torch.isin(postings.ids, torch.tensor(sorted(best), dtype=torch.int64))
-    for one, term in zip(postings.ids[chosen].tolist(), postings.term[chosen].tolist()):
-        matched[one] = (*matched.get(one, ()), postings.terms[term])
-    return _Words(ids, scores, mean, max(variance, 0.0) ** 0.5, matched)
+    return _Words(ids, scores, mean, max(variance, 0.0) ** 0.5, postings)
 
 
 def _lists(engine: Engine, cue: Cue, blend: Blend, scope: Scope, num: int) -> list[tuple[Nearest, float]]:

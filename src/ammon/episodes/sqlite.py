@@ -17,7 +17,7 @@ from ammon.episodes.base import Facts, Nearest, Neighbours, Postings
 from ammon.episodes.database import Database
 from ammon.episodes.mirror import NONE, Mirror
 from ammon.episodes.records import DAY, Draft, Episode, Moment, Origin, Scope, Session, labels
-from ammon.episodes.words import counts
+from ammon.episodes.words import tally
 from ammon.parts.similarity import Cosine, Similarity
 
 # values of one statement
@@ -53,7 +53,7 @@ class SQLite:
     # -- writing
 
     def append(self, drafts: Sequence[Draft], keys: Tensor, origin: Origin, bookmark: tuple[str, int] | None = None) -> list[int]:
-        tallies = [counts(draft.text) for draft in drafts]
+        tallies = [tally(draft) for draft in drafts]
         blobs = [row.tobytes() for row in keys.contiguous().numpy().astype("<f4", copy=False)]
         with self._database.writing("remember") as (connection, revision):
             self._begin(connection, origin)
@@ -65,11 +65,11 @@ class SQLite:
                 "INSERT INTO episodes (id, revision, session, speaker, time, zone, length, key, text, metadata) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (one, revision, *place, *draft.moment, tally.total(), blob, draft.text, _json(draft.metadata))
-                    for one, place, draft, tally, blob in zip(ids, places, drafts, tallies, blobs)
+                    (one, revision, *place, *draft.moment, found.total(), blob, draft.text, _json(draft.metadata))
+                    for one, place, draft, found, blob in zip(ids, places, drafts, tallies, blobs)
                 ],
             )
-            self._index(connection, [(one, draft, tally) for one, draft, tally in zip(ids, drafts, tallies)])
+            self._index(connection, list(zip(ids, drafts, tallies)))
             if bookmark is not None:
                 connection.execute("INSERT OR REPLACE INTO bookmarks VALUES (?, ?)", bookmark)
         self._origin = None
@@ -79,15 +79,15 @@ class SQLite:
         with self._database.writing("update") as (connection, revision):
             for one, draft, key in changes:
                 self._unindex(connection, [one])
-                tally = counts(draft.text)
+                found = tally(draft)
                 connection.execute(
                     "UPDATE episodes SET revision=?, session=?, speaker=?, time=?, zone=?, length=?, text=?, metadata=? WHERE id=?",
-                    (revision, *self._place(connection, draft), *draft.moment, tally.total(), draft.text, _json(draft.metadata), one),
+                    (revision, *self._place(connection, draft), *draft.moment, found.total(), draft.text, _json(draft.metadata), one),
                 )
                 if key is not None:
                     blob = key.contiguous().numpy().astype("<f4", copy=False).tobytes()
                     connection.execute("UPDATE episodes SET key = ? WHERE id = ?", (blob, one))
-                self._index(connection, [(one, draft, tally)])
+                self._index(connection, [(one, draft, found)])
 
     def reinforce(self, ids: Sequence[int], micros: int) -> int:
         with self._database.writing("reinforce") as (connection, _):
@@ -138,7 +138,7 @@ class SQLite:
         return found[0] or 0, found[1]
 
     def _index(self, connection: sqlite3.Connection, rows: Sequence[tuple[int, Draft, Mapping[str, int]]]) -> None:
-        connection.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", [(one, _spread(tally)) for one, _, tally in rows if tally])
+        connection.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", [(one, _spread(found)) for one, _, found in rows if found])
         connection.executemany(
             "INSERT OR IGNORE INTO labels (name, value, episode) VALUES (?, ?, ?)",
             [(name, value, one) for one, draft, _ in rows for name, value in labels(draft.metadata)],
@@ -146,9 +146,11 @@ class SQLite:
 
     def _unindex(self, connection: sqlite3.Connection, ids: Sequence[int]) -> None:
         marks = ",".join("?" * len(ids))
-        said = connection.execute(f"SELECT id, text FROM episodes WHERE id IN ({marks}) AND length > 0", ids).fetchall()
+        # the index keeps no text, so it must be told the same terms again; if they ever change, a migration makes it anew
+        said = connection.execute(f"{EPISODE} WHERE e.id IN ({marks}) AND e.length > 0", ids).fetchall()
         connection.executemany(
-            "INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)", [(one, _spread(counts(text))) for one, text in said]
+            "INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)",
+            [(row[0], _spread(tally(Draft(row[1], row[2], Moment(row[3], row[4]), row[5])))) for row in said],
         )
         connection.execute(f"DELETE FROM labels WHERE episode IN ({marks})", ids)
 

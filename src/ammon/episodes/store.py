@@ -183,7 +183,7 @@ class Episodes:
             asked = Cue(vector)
             if text is not None:
                 present = [name for name in speakers if name_pattern([name]).search(text)]
-                asked = Cue(vector, tuple(terms(text)), periods(text, self._engine.days()), present[0] if len(present) == 1 else None)
+                asked = Cue(vector, terms(text), periods(text, self._engine.days()), present[0] if len(present) == 1 else None)
             best = score(self._engine, asked, blend, scope, k)
             episodes = self._engine.fetch(best.ids)
         totals = [parts.total for parts in best.parts]

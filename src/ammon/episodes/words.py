@@ -1,4 +1,4 @@
-"""Words: the terms of a text, and how well the terms of a cue fit each episode by BM25 (Robertson & Zaragoza 2009, eq. 3.15).
+"""Words: the terms of an episode, and how well those of a cue fit it by BM25 (Robertson & Zaragoza 2009, eq. 3.15).
 
 Both engines index these terms, so that they rank alike. Scores [episode] over the episodes that hold any of the terms.
 """
@@ -6,11 +6,14 @@ Both engines index these terms, so that they rank alike. Scores [episode] over t
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from ammon.episodes.base import Postings
+from ammon.episodes.records import Draft
+from ammon.episodes.stem import stem
 
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 # words longer than this are no words: hashes, encoded files
@@ -18,22 +21,37 @@ LONGEST = 64
 # scripts that put no spaces between words are cut into single characters
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 
+# they say who stands to whom how, not what is spoken of
+_FUNCTION_WORDS = """
+i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers herself it its itself
+they them their theirs themselves what which who whom this that these those am is are was were be been being have has had
+having do does did doing would could should shall will can may might must a an the and but if or because as until while of at
+by for with about against between into through during before after above below to from up down in out on off over under again
+further then once here there when where why how all any both each few more most other some such no nor not only own same so
+than too very just now im ive id ill youre youve youd youll hes shes its were weve well theyre theyve theyd theyll isnt arent
+wasnt werent dont doesnt didnt wont cant couldnt shouldnt wouldnt hasnt havent hadnt whats thats lets s t d m re ve ll
+"""
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 
-def terms(text: str) -> list[str]:
-    """The words of a text in order, without case, accents and possessive s, plural s taken off (Harman 1991)."""
-    plain = unicodedata.normalize("NFKD", text).casefold()
-    plain = "".join(c for c in plain if not unicodedata.combining(c))
-    found: list[str] = []
-    for word in WORD.findall(UNSPACED.sub(lambda match: f" {match[0]} ", plain)):
-        stem = _singular(word.replace("’", "'").removesuffix("'s").replace("'", ""))
-        if stem and len(stem) <= LONGEST:
-            found.append(stem)
+
+def terms(text: str) -> dict[str, str]:
+    """The terms of a text, each with the word that it stands for, in order."""
+    found: dict[str, str] = {}
+    for word, term in _words(text):
+        found.setdefault(term, word)
     return found
 
 
-def counts(text: str | None) -> Counter[str]:
-    """How often each term occurs."""
-    return Counter(terms(text)) if text else Counter()
+def sequence(text: str) -> list[str]:
+    """The terms of a text as they come."""
+    return [term for _, term in _words(text)]
+
+
+def tally(draft: Draft) -> Counter[str]:
+    """How often each term occurs in what is said and in the name of who says it."""
+    if not draft.text:
+        return Counter()
+    return Counter(term for part in (draft.speaker, draft.text) if part for _, term in _words(part))
 
 
 def bm25(postings: Postings, saturation: float, length: float) -> tuple[Tensor, Tensor]:
@@ -51,12 +69,11 @@ def bm25(postings: Postings, saturation: float, length: float) -> tuple[Tensor, 
     return ids, torch.zeros(len(ids), dtype=torch.float64).index_add_(0, place, gains)
 
 
-def _singular(word: str) -> str:
-    """Harman's S stemmer: three rules, tried in turn."""
-    if len(word) > 3 and word.endswith("ies") and not word.endswith(("eies", "aies")):
-        return word[:-3] + "y"
-    if len(word) > 3 and word.endswith("es") and not word.endswith(("aes", "ees", "oes")):
-        return word[:-1]
-    if len(word) > 3 and word.endswith("s") and not word.endswith(("us", "ss")):
-        return word[:-1]
-    return word
+def _words(text: str) -> Iterator[tuple[str, str]]:
+    """Words without case, accents and possessive s, and their stems; function words are left out."""
+    plain = unicodedata.normalize("NFKD", text).casefold()
+    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    for word in WORD.findall(UNSPACED.sub(lambda match: f" {match[0]} ", plain)):
+        word = word.replace("’", "'").removesuffix("'s").replace("'", "")
+        if word and word not in FUNCTION_WORDS and len(word) <= LONGEST:
+            yield word, stem(word)
