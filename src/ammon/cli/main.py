@@ -8,9 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from ammon import __version__
+from ammon.cli import episodes
+from ammon.cli.ask import ask
 from ammon.cli.listing import list_memories
 from ammon.cli.recall import recall
 from ammon.cli.refusal import Refusal
+from ammon.cli.remember import remember
 
 # what typer raises for a wrong command line; it has no public name of its own
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -18,6 +21,9 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Associative memory: store patterns, recall them from cues.")
 app.command("list")(list_memories)
 app.command("recall")(recall)
+app.command("remember")(remember)
+app.command("ask")(ask)
+app.add_typer(episodes.app, name="episodes")
 
 
 @app.callback(invoke_without_command=True)

@@ -160,7 +160,7 @@ def _table(engine: Engine, cue: Cue, blend: Blend, near: Nearest | None, words: 
 
 def _matched(words: _Words, cue: Cue, ids: Tensor) -> list[tuple[str, ...]]:
     """Which words of the cue each of these episodes holds."""
-    held: dict[int, tuple[str, ...]] = {one: () for one in ids.tolist()}
+    held: dict[int, tuple[str, ...]] = dict.fromkeys(ids.tolist(), ())
     if words.postings is not None:
         inside = torch.isin(words.postings.ids, ids)
         for one, term in zip(words.postings.ids[inside].tolist(), words.postings.term[inside].tolist()):
