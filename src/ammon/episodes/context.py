@@ -49,8 +49,8 @@ class Spread:
 
     def kernel(self, lags: Tensor) -> Tensor:
         """What a hit of strength 1 gives to an episode `lags` places after it."""
-        sides = torch.where(lags > 0, self.forward, self.backward)
-        return sides * self.rho ** (lags.abs() - 1).double()
+        after = (lags > 0).double()
+        return (after * self.forward + (1 - after) * self.backward) * self.rho ** (lags.abs() - 1).double()
 
     def reinstate(self, engine: Engine, cue: Tensor | None, hits: Tensor, strengths: Tensor, scope: Scope) -> tuple[Tensor, Tensor, Tensor]:
         near: Neighbours = engine.around(hits.tolist(), self.reach, scope)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ammon.episodes.schema import bring_up
+from ammon.episodes.schema import bring_up, version_of
 
 # seconds to wait for another process that writes
 PATIENCE = 60.0
@@ -69,6 +69,7 @@ class Database:
             address = f"file:{quote(str(self.path.resolve()))}?{'mode=ro&immutable=1' if self._readonly else 'mode=rwc'}"
             connection = sqlite3.connect(address, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
             try:
+                version_of(connection, self.place)
                 if not self._readonly:
                     connection.execute("PRAGMA journal_mode = WAL").fetchone()
                     connection.execute(f"PRAGMA synchronous = {self.durability}")

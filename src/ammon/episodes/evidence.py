@@ -165,7 +165,8 @@ def _matched(words: _Words, cue: Cue, ids: Tensor) -> list[tuple[str, ...]]:
         inside = torch.isin(words.postings.ids, ids)
         for one, term in zip(words.postings.ids[inside].tolist(), words.postings.term[inside].tolist()):
             held[one] = (*held[one], cue.terms[words.postings.terms[term]])
-    return list(held.values())
+    order = {word: place for place, word in enumerate(cue.terms.values())}
+    return [tuple(sorted(found, key=order.__getitem__)) for found in held.values()]
 
 
 def _words(engine: Engine, cue: Cue, blend: Blend, scope: Scope, total: int) -> _Words:

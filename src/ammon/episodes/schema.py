@@ -50,13 +50,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 
 def bring_up(connection: sqlite3.Connection, place: str) -> None:
     """Make or migrate the tables. ValueError if the file is another program's, or of a newer version."""
-    version = _version(connection, place)
+    version = version_of(connection, place)
     if version == len(MIGRATIONS):
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
         # another process may have done it while this one waited
-        for number, statements in enumerate(MIGRATIONS[_version(connection, place) :], start=_version(connection, place) + 1):
+        for number, statements in enumerate(MIGRATIONS[version_of(connection, place) :], start=version_of(connection, place) + 1):
             for statement in statements:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number}")
@@ -68,7 +68,8 @@ def bring_up(connection: sqlite3.Connection, place: str) -> None:
         raise
 
 
-def _version(connection: sqlite3.Connection, place: str) -> int:
+def version_of(connection: sqlite3.Connection, place: str) -> int:
+    """Of the tables; 0 for a fresh file. Reads only, so that what is not ours stays as it is."""
     [application], [version] = (connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version"))
     [tables] = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application != APPLICATION and (application or version or tables):
