@@ -1,6 +1,6 @@
-"""What every engine of episodes must do: the same calls, the same answers. An engine is a function that gives places of fresh stores.
+"""What every engine of episodes must do: the same calls, the same answers.
 
-`PLACES` names the engines; a test asks for `place` (a fresh one) and opens it itself, so that it can open it again.
+A test asks for the `place` of a fresh store and opens it itself, so that it can open it again.
 """
 
 import itertools
@@ -21,18 +21,14 @@ from ammon.memories.retention import Capacity, Old, Redundant, Unused, Weak
 Fresh = Callable[[], str]
 
 
-def sqlite_places(folder: Path) -> Iterator[str]:
-    return (str(folder / f"store-{number}.db") for number in itertools.count())
-
-
-PLACES: dict[str, Callable[[Path], Iterator[str]]] = {"sqlite": sqlite_places}
-
-
-@pytest.fixture(params=sorted(PLACES))
+@pytest.fixture(params=["sqlite", "postgres"])
 def fresh(request: pytest.FixtureRequest, tmp_path: Path) -> Fresh:
     """Gives the place of a new store at each call."""
-    places = PLACES[request.param](tmp_path)
-    return lambda: next(places)
+    if request.param == "postgres":
+        places: Fresh = request.getfixturevalue("postgres_place")
+        return places
+    numbers = itertools.count()
+    return lambda: str(tmp_path / f"store-{next(numbers)}.db")
 
 
 @pytest.fixture

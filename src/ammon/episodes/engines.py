@@ -17,4 +17,12 @@ def connect(place: str, similarity: Similarity, create: bool, durability: Durabi
     scheme, separator, _ = place.partition("://")
     if not separator:
         return SQLite(Path(place), similarity, create=create, durability=durability, approximate=approximate)
+    if scheme in ("postgresql", "postgres"):
+        try:
+            from ammon.episodes.postgres import Postgres
+        except ImportError as error:
+            raise ImportError(
+                f"Episodes.open: {scheme}:// needs psycopg and pgvector; install them: pip install 'ammon[postgres]'."
+            ) from error
+        return Postgres(place, similarity, create=create, durability=durability, approximate=approximate)
     raise ValueError(f"Episodes.open: no engine serves {scheme}://; give a path, or a URL postgresql://user@host/database.")
