@@ -14,6 +14,7 @@ from ammon.cli.listing import list_memories
 from ammon.cli.recall import recall
 from ammon.cli.refusal import Refusal
 from ammon.cli.remember import remember
+from ammon.cli.serve import serve
 
 # what typer raises for a wrong command line; it has no public name of its own
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -23,6 +24,7 @@ app.command("list")(list_memories)
 app.command("recall")(recall)
 app.command("remember")(remember)
 app.command("ask")(ask)
+app.command("serve")(serve)
 app.add_typer(episodes.app, name="episodes")
 
 

@@ -355,6 +355,11 @@ class Episodes:
         return self._engine.place
 
     @property
+    def embedder(self) -> Embedder:
+        """What makes keys of texts."""
+        return self._encoder.embedder
+
+    @property
     def origin(self) -> Origin | None:
         """The embedder's name and dim; None while the store is empty."""
         return self._engine.origin()
