@@ -27,7 +27,7 @@ class Blend:
     threshold: float = 1.0
     date: float = 2.0
     speaker: float = 0.0
-    postings: int = 20_000
+    postings: int = 8_000
 
     def __post_init__(self) -> None:
         for one in fields(self):

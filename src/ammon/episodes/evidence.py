@@ -18,6 +18,8 @@ from ammon.episodes.words import bm25
 
 # candidates of the first attempt; each further one takes four times as many
 FIRST = 128
+# so many times as many come from the index of words: they cost no scan, and make the bound tight
+WORDY = 8
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def score(engine: Engine, cue: Cue, blend: Blend, scope: Scope, k: int) -> Score
         begun = time.perf_counter()
         lists = _lists(engine, cue, blend, scope, num)
         near = lists[0][0] if lists else None
-        best = words.scores.topk(min(num, len(words.scores)))
+        best = words.scores.topk(min(WORDY * num, len(words.scores)))
         ids = torch.unique(torch.cat([*(found.ids for found, _ in lists), words.ids[best.indices]]))
         if not lists and len(ids) < num:
             # nothing to compare but words: the latest fill the places that no word fills
@@ -198,7 +200,7 @@ def _lists(engine: Engine, cue: Cue, blend: Blend, scope: Scope, num: int) -> li
 def _bound(lists: list[tuple[Nearest, float]], near: Nearest | None, words: _Words, blend: Blend, num: int, total: int) -> float:
     """No episode outside the candidates scores more than this, context aside."""
     ranked = words.scores.sort(descending=True).values
-    rest = float(ranked[num]) if len(ranked) > num else 0.0
+    rest = float(ranked[WORDY * num]) if len(ranked) > WORDY * num else 0.0
     lexical = blend.words * float(_standard(torch.tensor([rest], dtype=torch.float64), words.mean, words.deviation))
     if near is None:
         return lexical

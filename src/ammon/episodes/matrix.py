@@ -46,12 +46,17 @@ class KeyMatrix:
         """[row, dim]; shares memory."""
         return torch.from_numpy(self._room[: self.count])
 
+    def reserve(self, count: int) -> None:
+        """Make room for so many rows at once."""
+        if count > len(self._room):
+            grown = np.empty((count, self.dim), dtype=np.float32)
+            grown[: self.count] = self._room[: self.count]
+            self._room = grown
+
     def append(self, keys: NDArray[np.float32]) -> None:
         needed = self.count + len(keys)
         if needed > len(self._room):
-            grown = np.empty((max(needed, 5 * self.count // 4), self.dim), dtype=np.float32)
-            grown[: self.count] = self._room[: self.count]
-            self._room = grown
+            self.reserve(max(needed, 5 * self.count // 4))
         self._room[self.count : needed] = self._held(keys)
         self.count = needed
         self._refresh(slice(needed - len(keys), needed))

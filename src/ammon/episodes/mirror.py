@@ -49,6 +49,8 @@ class Mirror:
         if self.revision:
             gone = connection.execute("SELECT id FROM deleted WHERE revision > ?", (self.revision,)).fetchall()
             self._remove(np.array([one for (one,) in gone], dtype=np.int64))
+        else:
+            self.matrix.reserve(connection.execute("SELECT count(*) FROM episodes").fetchone()[0])
         rows = connection.execute(
             "SELECT id, session, ifnull(speaker, -1), time, zone, length, key FROM episodes WHERE revision > ? ORDER BY id"
             if self.revision

@@ -3,9 +3,8 @@
 Several processes may read and write at once; each follows what the others wrote.
 """
 
-import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ammon.episodes.approximate import Approximate
 from ammon.episodes.base import Facts, Nearest, Neighbours, Postings
 from ammon.episodes.database import Database
 from ammon.episodes.mirror import NONE, Mirror
 from ammon.episodes.records import DAY, Draft, Episode, Moment, Origin, Scope, Session, labels
+from ammon.episodes.statements import EPISODE, chunks, conditions, episode_of, index_text, metadata_text
 from ammon.episodes.words import tally
-from ammon.parts.similarity import Cosine, Similarity
-
-# values of one statement
-MANY = 500
-EPISODE = (
-    "SELECT e.id, e.text, s.name, e.time, e.zone, p.name, e.metadata, e.strength, e.uses, e.used "
-    "FROM episodes e JOIN sessions s ON s.id = e.session LEFT JOIN speakers p ON p.id = e.speaker "
-)
+from ammon.parts.similarity import Cosine, Dot, Similarity
 
 
 class SQLite:
@@ -37,15 +31,22 @@ class SQLite:
         self.similarity = Cosine() if similarity is None else similarity
         self.place = str(path)
         self._database = Database(path, create, durability)
+        if approximate and not isinstance(self.similarity, Cosine | Dot):
+            raise ValueError(f"Episodes.open: an approximate index serves Cosine and Dot, not {self.similarity}; leave approximate out.")
         self._approximate = approximate
+        self._near: Approximate | None = None
         self._origin: Origin | None = None
         self._mirror: Mirror | None = None
         self._generation = 0
+        # the rows of the last scope: one recall asks for them several times
+        self._mask: tuple[tuple[Scope, int, int], Any] | None = None
         self.reading = self._database.reading
 
     def close(self) -> None:
+        if self._near is not None:
+            self._near.save()
         self._database.close()
-        self._mirror = None
+        self._mirror = self._near = None
 
     def snapshot(self, path: Path) -> None:
         self._database.snapshot(path)
@@ -65,7 +66,7 @@ class SQLite:
                 "INSERT INTO episodes (id, revision, session, speaker, time, zone, length, key, text, metadata) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (one, revision, *place, *draft.moment, found.total(), blob, draft.text, _json(draft.metadata))
+                    (one, revision, *place, *draft.moment, found.total(), blob, draft.text, metadata_text(draft.metadata))
                     for one, place, draft, found, blob in zip(ids, places, drafts, tallies, blobs)
                 ],
             )
@@ -82,7 +83,15 @@ class SQLite:
                 found = tally(draft)
                 connection.execute(
                     "UPDATE episodes SET revision=?, session=?, speaker=?, time=?, zone=?, length=?, text=?, metadata=? WHERE id=?",
-                    (revision, *self._place(connection, draft), *draft.moment, found.total(), draft.text, _json(draft.metadata), one),
+                    (
+                        revision,
+                        *self._place(connection, draft),
+                        *draft.moment,
+                        found.total(),
+                        draft.text,
+                        metadata_text(draft.metadata),
+                        one,
+                    ),
                 )
                 if key is not None:
                     blob = key.contiguous().numpy().astype("<f4", copy=False).tobytes()
@@ -107,7 +116,7 @@ class SQLite:
                     (*group, *group, owner, *group, owner),
                 )
             gone = 0
-            for part in _parts(list(dict.fromkeys(ids))):
+            for part in chunks(list(dict.fromkeys(ids))):
                 self._unindex(connection, part)
                 marks = ",".join("?" * len(part))
                 connection.execute(f"INSERT OR REPLACE INTO deleted SELECT id, {revision} FROM episodes WHERE id IN ({marks})", part)
@@ -138,7 +147,9 @@ class SQLite:
         return found[0] or 0, found[1]
 
     def _index(self, connection: sqlite3.Connection, rows: Sequence[tuple[int, Draft, Mapping[str, int]]]) -> None:
-        connection.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", [(one, _spread(found)) for one, _, found in rows if found])
+        connection.executemany(
+            "INSERT INTO words (rowid, text) VALUES (?, ?)", [(one, index_text(found)) for one, _, found in rows if found]
+        )
         connection.executemany(
             "INSERT OR IGNORE INTO labels (name, value, episode) VALUES (?, ?, ?)",
             [(name, value, one) for one, draft, _ in rows for name, value in labels(draft.metadata)],
@@ -150,7 +161,7 @@ class SQLite:
         said = connection.execute(f"{EPISODE} WHERE e.id IN ({marks}) AND e.length > 0", ids).fetchall()
         connection.executemany(
             "INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)",
-            [(row[0], _spread(tally(Draft(row[1], row[2], Moment(row[3], row[4]), row[5])))) for row in said],
+            [(row[0], index_text(tally(Draft(row[1], row[2], Moment(row[3], row[4]), row[5])))) for row in said],
         )
         connection.execute(f"DELETE FROM labels WHERE episode IN ({marks})", ids)
 
@@ -168,35 +179,35 @@ class SQLite:
 
     def fetch(self, ids: Sequence[int]) -> list[Episode]:
         found: dict[int, Episode] = {}
-        for part in _parts(ids):
+        for part in chunks(ids):
             for row in self._database.all(f"{EPISODE} WHERE e.id IN ({','.join('?' * len(part))})", part):
-                found[row[0]] = _episode(row)
+                found[row[0]] = episode_of(row)
         return [found[one] for one in ids if one in found]
 
     def keys(self, ids: Sequence[int]) -> Tensor:
         origin = self.origin()
         blobs: dict[int, bytes] = {}
-        for part in _parts(ids):
+        for part in chunks(ids):
             blobs |= dict(self._database.all(f"SELECT id, key FROM episodes WHERE id IN ({','.join('?' * len(part))})", part))
         flat = np.frombuffer(b"".join(blobs[one] for one in ids), dtype="<f4").astype(np.float32)
         return torch.from_numpy(flat).reshape(len(ids), 0 if origin is None else origin.dim)
 
     def page(self, scope: Scope, limit: int, after: tuple[int, int] | None = None, newest: bool = False) -> list[Episode]:
-        tests, values = _tests(scope)
+        tests, values = conditions(scope)
         if after is not None:
             tests.append(f"(e.time, e.id) {'<' if newest else '>'} (?, ?)")
             values += after
         order = "DESC" if newest else "ASC"
         condition = f" WHERE {' AND '.join(tests)}" if tests else ""
         rows = self._database.all(f"{EPISODE}{condition} ORDER BY e.time {order}, e.id {order} LIMIT ?", (*values, limit))
-        return [_episode(row) for row in rows]
+        return [episode_of(row) for row in rows]
 
     def count(self, scope: Scope) -> int:
         if self._mirror is not None:
             with self.reading():
                 mirror, mask = self._masked(scope)
                 return len(mirror) if mask is None else int(mask.sum())
-        tests, values = _tests(scope)
+        tests, values = conditions(scope)
         condition = f" WHERE {' AND '.join(tests)}" if tests else ""
         joins = " JOIN sessions s ON s.id = e.session LEFT JOIN speakers p ON p.id = e.speaker" if tests else ""
         row = self._database.one(f"SELECT count(*) FROM episodes e{joins}{condition}", tuple(values))
@@ -223,7 +234,11 @@ class SQLite:
     def nearest(self, cue: Tensor, scope: Scope, num: int) -> Nearest:
         with self.reading():
             mirror, mask = self._masked(scope)
-            found = mirror.matrix.nearest(cue, num, None if mask is None else torch.from_numpy(mask))
+            index = self._proposer(mirror) if mask is None else None
+            if index is not None:
+                found = index.nearest(mirror, cue, num)
+            else:
+                found = mirror.matrix.nearest(cue, num, None if mask is None else torch.from_numpy(mask))
             count = len(mirror) if mask is None else int(mask.sum())
             return Nearest(mirror.ids_of(found.rows), found.scores, count, found.mean, found.deviation)
 
@@ -311,9 +326,20 @@ class SQLite:
                 torch.from_numpy(mirror.column("day")[rows]), tuple(names[code] for code in mirror.column("speaker")[rows].tolist())
             )
 
+    def _proposer(self, mirror: Mirror) -> Approximate | None:
+        """The approximate index, brought up to date; None where none is asked for, or none serves."""
+        if not self._approximate or not len(mirror):
+            return None
+        if self._near is None:
+            self._near = Approximate(self._database.path, mirror.matrix.dim)
+        self._near.follow(mirror, self._database.connection)
+        return self._near
+
     def _masked(self, scope: Scope) -> tuple[Mirror, Any]:
         mirror = self._current()
-        return mirror, mirror.mask(scope, self._database.connection)
+        if self._mask is None or self._mask[0] != (scope, mirror.revision, self._generation):
+            self._mask = ((scope, mirror.revision, self._generation), mirror.mask(scope, self._database.connection))
+        return mirror, self._mask[1]
 
     def _current(self) -> Mirror:
         connection = self._database.connection
@@ -349,44 +375,3 @@ class SQLite:
         rows = self._database.all("SELECT id FROM words_docsize WHERE id NOT IN (SELECT id FROM episodes)", ())
         found += [f"the index of words names episode {one}, which is not there" for (one,) in rows]
         return found
-
-
-def _tests(scope: Scope) -> tuple[list[str], list[Any]]:
-    """A scope as conditions of SQL on e, s and p."""
-    tests: list[str] = []
-    values: list[Any] = []
-    for test, value in (
-        ("s.name = ?", scope.session),
-        ("p.name = ?", scope.speaker),
-        ("e.time >= ?", scope.since),
-        ("e.time < ?", scope.until),
-    ):
-        if value is not None:
-            tests.append(test)
-            values.append(value)
-    for name, allowed in scope.where:
-        tests.append(f"e.id IN (SELECT episode FROM labels WHERE name = ? AND value IN ({','.join('?' * len(allowed))}))")
-        values += (name, *allowed)
-    if scope.days is not None:
-        periods = [f"(e.time + e.zone * 60000000) BETWEEN {first * DAY} AND {(last + 1) * DAY - 1}" for first, last in scope.days]
-        tests.append(f"({' OR '.join(periods) or 'FALSE'})")
-    return tests, values
-
-
-def _episode(row: Sequence[Any]) -> Episode:
-    one, text, session, time, zone, speaker, metadata, strength, uses, used = row
-    last = None if used is None else Moment(used, 0).datetime
-    return Episode(one, text, session, Moment(time, zone).datetime, speaker, json.loads(metadata), strength, uses, last)
-
-
-def _spread(tally: Mapping[str, int]) -> str:
-    """Terms as a text for the index, in an order that does not depend on the text's."""
-    return " ".join(term for term in sorted(tally) for _ in range(tally[term]))
-
-
-def _json(metadata: Mapping[str, Any]) -> str:
-    return json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False)
-
-
-def _parts(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (ids[start : start + MANY] for start in range(0, len(ids), MANY))

@@ -298,6 +298,36 @@ def test_the_coarse_scan_follows_rows_that_are_taken_out() -> None:
     assert matrix.nearest(keys[4], 1).rows.tolist() == [int((keys[::2] @ keys[4]).argmax())]
 
 
+def test_the_approximate_index_is_a_cache_that_follows_and_can_be_deleted(tmp_path: Path) -> None:
+    pytest.importorskip("usearch")
+    keys = torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
+    path = tmp_path / "a.db"
+
+    def agree() -> None:
+        with Episodes.open(path) as exact, Episodes.open(path, approximate=True) as store:
+            for cue in keys[::50]:
+                one, other = exact.recall(cue, k=5), store.recall(cue, k=5)
+                assert [e.id for e in one.episodes] == [e.id for e in other.episodes]
+                torch.testing.assert_close(one.scores, other.scores, atol=1e-4, rtol=0)
+
+    with Episodes.open(path) as store:
+        ids = store.remember(keys=keys[:300])
+    agree()
+    saved = path.with_name("a.db.usearch")
+    assert saved.exists()
+    with Episodes.open(path) as store:
+        store.remember(keys=keys[300:])
+        store.forget(ids[50])
+        store.update(ids[100], key=-keys[100])
+    agree()
+    saved.write_bytes(b"damaged")
+    agree()
+    saved.unlink()
+    agree()
+    with pytest.raises(ValueError, match="an approximate index serves Cosine and Dot"):
+        Episodes.open(path, approximate=True, similarity=Euclidean())
+
+
 # -- recall
 
 
