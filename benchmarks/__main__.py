@@ -10,7 +10,7 @@ import sys
 import torch
 from rich.console import Console
 
-from benchmarks import asynchronous_recall, energy, kernel_memory, memory_use, softmax_recall
+from benchmarks import asynchronous_recall, energy, episodes, episodes_on_postgres, kernel_memory, memory_use, softmax_recall
 from benchmarks.report import show
 from benchmarks.timing import Unequal
 
@@ -20,6 +20,8 @@ BENCHMARKS = {
     "memory_use": memory_use.measure,
     "energy": energy.measure,
     "kernel_memory": kernel_memory.measure,
+    "episodes": episodes.measure,
+    "episodes_on_postgres": episodes_on_postgres.measure,
 }
 
 
