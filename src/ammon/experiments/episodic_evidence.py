@@ -1,8 +1,8 @@
 """Episodic evidence: how many of the turns that answer a question does a store of the conversation bring up, by each kind of evidence?
 
 LoCoMo's conversations, one store each. R@k: share of a question's gold turns among the first k; mean over questions, then over
-conversations. The weights of context, dates and speakers are
-chosen on the other conversations (leave one out), those of content and words are fixed.
+conversations. The weights of context, dates and speakers are chosen on the other conversations (leave one out), those of content and
+words are fixed.
 Adversarial questions (of the other speaker) and turns in shuffled places are the negatives.
 """
 
@@ -28,7 +28,7 @@ Point = Mapping[str, Any]
 Row = dict[str, Any]
 
 DEPTHS = (5, 10, 20, 50)
-# the depth by which methods are compared; weights are chosen by the mean over all depths, which varies less with the questions
+# the depth by which weights are chosen and methods compared
 DEPTH = 10
 DRAWS = 2000
 ALONE = Blend(content=1.0, words=0.0, context=None, date=0.0)
@@ -144,7 +144,7 @@ def _answers(
 
 
 def _value(blend: Blend, asks: Sequence[tuple[Callable[[Blend], Asked], Tensor]]) -> float:
-    return sum(float(ask(blend).shares[which].mean()) for ask, which in asks) / len(asks)
+    return sum(float(ask(blend).shares[which, DEPTHS.index(DEPTH)].mean()) for ask, which in asks) / len(asks)
 
 
 @contextmanager
