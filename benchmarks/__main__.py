@@ -10,7 +10,17 @@ import sys
 import torch
 from rich.console import Console
 
-from benchmarks import asynchronous_recall, capacity, energy, free_recall, kernel_memory, learning_rules, memory_use, softmax_recall
+from benchmarks import (
+    asynchronous_recall,
+    capacity,
+    energy,
+    episodes,
+    free_recall,
+    kernel_memory,
+    learning_rules,
+    memory_use,
+    softmax_recall,
+)
 from benchmarks.report import show
 from benchmarks.timing import Unequal
 
@@ -23,6 +33,7 @@ BENCHMARKS = {
     "kernel_memory": kernel_memory.measure,
     "learning_rules": learning_rules.measure,
     "free_recall": free_recall.measure,
+    "episodes": episodes.measure,
 }
 
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from ammon.catalog import willshaw as willshaw
     from ammon.dynamics.settle import Recall as Recall
     from ammon.dynamics.settle import settle as settle
+    from ammon.episodes.store import Episodes as Episodes
     from ammon.memories.associative import AssociativeMemory as AssociativeMemory
     from ammon.memories.base import Memory as Memory
     from ammon.memories.binary import BinaryMemory as BinaryMemory
@@ -82,6 +83,7 @@ _HOMES = {
         "sparse_hopfield storkey synchronous_hopfield todam u_hop universal willshaw"
     ),
     "ammon.dynamics.settle": "Recall settle",
+    "ammon.episodes.store": "Episodes",
     "ammon.memories.associative": "AssociativeMemory",
     "ammon.memories.base": "Memory",
     "ammon.memories.binary": "BinaryMemory",
