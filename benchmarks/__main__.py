@@ -15,6 +15,7 @@ from benchmarks import (
     capacity,
     energy,
     episodes,
+    episodes_on_postgres,
     free_recall,
     kernel_memory,
     learning_rules,
@@ -34,6 +35,7 @@ BENCHMARKS = {
     "learning_rules": learning_rules.measure,
     "free_recall": free_recall.measure,
     "episodes": episodes.measure,
+    "episodes_on_postgres": episodes_on_postgres.measure,
 }
 
 
