@@ -1,4 +1,4 @@
-"""The forms of a memory that learns by surprise against the recurrence as the paper writes it, with autograd, one sample and token at a time."""
+"""Forms of a memory that learns by surprise against the paper's recurrence, by autograd, one sample and token at a time."""
 
 import pytest
 import torch
@@ -86,7 +86,7 @@ def _gradients(results: list[Tensor], leaves: list[Tensor]) -> tuple[Tensor, ...
     total = sum(
         (result * torch.linspace(-1, 1, result.numel(), dtype=torch.float64).cos().reshape(result.shape)).sum() for result in results
     )
-    return torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)  # type: ignore[arg-type]
+    return torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
 
 
 # 64: one whole chunk and a part of the next
@@ -112,7 +112,7 @@ def _check(case: Case, chunk: int, limit: float | None) -> None:
     truth = case.paper(chunk, limit)
     gradients = _gradients(truth, case.leaves)
     for form in FORMS:
-        found = case.ours(Surprise(chunk, limit, form))  # type: ignore[arg-type]
+        found = case.ours(Surprise(chunk, limit, form))
         # rounding of float64 over up to 67 tokens; seen: below 1e-13
         for mine, theirs in zip(found, truth, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-11, msg=lambda text, form=form: f"{form}: {text}")
@@ -135,7 +135,7 @@ def test_a_module_of_the_user_learns_as_the_same_network_of_ours() -> None:
     case = Case(Mlp(2, expansion=2), 12, True)
     truth = case.ours(Surprise(5))
     for form in ("scan", "loop", None):
-        for mine, theirs in zip(case.ours(Surprise(5, form=form), own), truth, strict=True):  # type: ignore[arg-type]
+        for mine, theirs in zip(case.ours(Surprise(5, form=form), own), truth, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-11)
     with pytest.raises(ValueError, match="dual form is known for Mlp"):
         case.ours(Surprise(5, form="dual"), own)

@@ -1,7 +1,7 @@
 """Dual form: what every token of a chunk reads and what the chunk leaves, without a copy of the weights per token. The fast way, for `Mlp`.
 
-All gradients of a chunk are outer products of layer inputs a and back-propagated errors δ at its start, so the weights of layer p at token t are
-be_t W + f_t S - Σ_i G[t, i] a_i δ_iᵀ with scalars be, f, G that depend on the gates alone. docs/transformer.md derives them.
+All gradients of a chunk are outer products of layer inputs a and back-propagated errors δ at its start, so the weights of a layer at
+token t are be_t W + f_t S - Σ_i G[t, i] a_i δ_iᵀ with scalars be, f, G that depend on the gates alone. docs/transformer.md derives them.
 """
 
 from typing import NamedTuple
@@ -60,9 +60,9 @@ def backward(network: Mlp, weights: Fast, keys: Tensor, values: Tensor, limit: f
     inputs, slopes = [keys], []
     for matrix in weights[:-1]:
         field = inputs[-1] @ matrix
-        open_ = torch.sigmoid(field)
-        active = field * open_
-        slopes.append(open_ + active * (1 - open_))
+        gate = torch.sigmoid(field)
+        active = field * gate
+        slopes.append(gate + active * (1 - gate))
         inputs.append(active)
     last = inputs[-1] @ weights[-1]
     if network.residual:

@@ -1,4 +1,4 @@
-"""Gated scan: the weights of every token of a chunk at once, by an associative scan. For any network; holds a copy of the weights per token."""
+"""Gated scan: the weights of every token of a chunk at once. For any network; holds a copy of the weights per token."""
 
 import torch
 from torch import Tensor

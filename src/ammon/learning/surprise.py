@@ -1,12 +1,11 @@
 """Surprise: a network learns pairs by gradient while it is used, with momentum and decay (Titans; Behrouz et al. 2024, eq. 8-15).
 
-S_t = η_t S_{t-1} - θ_t ∇|f(k_t) - v_t|²; M_t = (1 - α_t) M_{t-1} + S_t; y_t = M_t(q_t). Gradients are taken at the weights with which the chunk of the
-token began, so chunks of 1 are exact and longer ones run as matrix products. Keys, values and queries [batch, head, time, dim].
+S_t = η_t S_{t-1} - θ_t ∇|f(k_t) - v_t|²; M_t = (1 - α_t) M_{t-1} + S_t; y_t = M_t(q_t). Gradients are taken at the weights with which the
+token's chunk began: chunks of 1 are exact, longer ones run as matrix products. Keys, values and queries [batch, head, time, dim].
 """
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -25,13 +24,13 @@ FORMS: dict[str, Form] = {"dual": DualForm(), "scan": GatedScan(), "loop": Token
 class Surprise:
     """How a network learns. chunk: tokens that share the weights at which their gradient is taken (b in the paper).
 
-    limit: a bound on the norm of each token's gradient, g/sqrt(1 + |g|²/limit²); None leaves it as it is. form: "dual" (`Mlp` only), "scan" (any
-    network) or "loop" (reference); None takes the fastest that the network allows. All give the same numbers.
+    limit: a bound on the norm of each token's gradient, g/sqrt(1 + |g|²/limit²); None leaves it as it is. form: "dual" (`Mlp` only),
+    "scan" (any network) or "loop" (reference); None takes the fastest that the network allows. All give the same numbers.
     """
 
     chunk: int = 16
     limit: float | None = None
-    form: Literal["dual", "scan", "loop"] | None = None
+    form: str | None = None
 
     def __post_init__(self) -> None:
         check_count("Surprise", "chunk", self.chunk)
@@ -138,4 +137,4 @@ def _split(rows: Tensor, missing: int, number: int, value: float = 0.0) -> Tenso
     """[batch, head, time, ...] as [chunk, batch, head, time, ...], filled up with `value`."""
     if missing:
         rows = functional.pad(rows, (0, 0, 0, missing) if rows.ndim == 4 else (0, missing), value=value)
-    return rows.unflatten(2, (number, -1)).movedim(2, 0)
+    return rows.reshape(*rows.shape[:2], number, -1, *rows.shape[3:]).movedim(2, 0)

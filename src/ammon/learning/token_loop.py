@@ -8,7 +8,7 @@ from ammon.learning.fast_weights import Fast, Gates, Held, Network, like, surpri
 
 
 class TokenLoop:
-    """u_t = ∇|f(k_t) - v_t|² at the chunk's start; S_t = η S - θ u; M_t = (1 - α) M + S_t; y_t = M_t(q_t) (Behrouz et al. 2024, eq. 13-15)."""
+    """u_t = ∇|f(k_t) - v_t|² at the chunk's start; S_t = η S - θ u; M_t = (1 - α) M + S_t; y_t = M_t(q_t) (Behrouz et al., eq. 13-15)."""
 
     def plan(self, gates: Gates) -> Gates:
         return gates

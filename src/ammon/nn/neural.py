@@ -36,8 +36,8 @@ class NeuralState(State):
 class NeuralMemory(nn.Module):
     """Keys, values and queries by projection, short convolution and SiLU; keys and queries of length 1; gates per token and head.
 
-    θ = rate · σ(·) / chunk, since the gradients of a chunk add up; η = σ(·), near .9 at first; α = σ(·), near .01. Without momentum η = 0, without decay
-    α = 0. What is read is normalised per head and projected. The first weights are learned parameters; the rest is state.
+    θ = rate · σ(·) / chunk, since the gradients of a chunk add up; η = σ(·), near .9 at first; α = σ(·), near .01. Without momentum η = 0,
+    without decay α = 0. What is read is normalised per head and projected. The first weights are learned parameters; the rest is state.
 
     network: `Mlp(depth)`, or any `Network`. convolution: its width, 1 for none. The named memories are settings: `delta_net`, `ttt`.
     """
@@ -98,8 +98,8 @@ class NeuralMemory(nn.Module):
     ) -> tuple[Tensor, NeuralState]:
         """What each token reads after it is written, and the state after the last.
 
-        mask [batch, time]: True where a token is there; the others change nothing and read zeros. mode: "read-only" leaves what is learned as
-        it is (only the convolution moves on), "write-only" gives zeros.
+        mask [batch, time]: True where a token is there; the others change nothing and read zeros. mode: "read-only" leaves what is
+        learned as it is (only the convolution moves on), "write-only" gives zeros.
         """
         check_input("NeuralMemory", x, mask, self.dim, mode)
         aligned = state is None
@@ -130,22 +130,21 @@ class NeuralMemory(nn.Module):
         return f"dim={self.dim}, heads={self.heads}, network={self.network}, rule={self.rule}, momentum={self.momentum}, decay={self.decay}"
 
     def _fresh(self, batch: int) -> NeuralState:
-        return self.init_state(max(1, batch), self.out.weight.device)
+        return self.init_state(batch, self.out.weight.device)
 
     def _rows(self, x: Tensor, tail: Tensor, places: Packing) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Queries, keys and values [batch, head, time, entry], and the tail of the convolution."""
         mixed, tail = self.convolution(self.project(x), tail, places.count)
-        queries, keys, values = functional.silu(mixed).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        queries, keys, values = functional.silu(mixed).reshape(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         if self.unit_values:
-            values = functional.normalize(values, dim=-1)
-        return functional.normalize(queries, dim=-1), functional.normalize(keys, dim=-1), values, tail
+            values = _unit(values)
+        return _unit(queries), _unit(keys), values, tail
 
     def _gates(self, x: Tensor) -> Gates:
         weight, bias = self.gate.weight, self.gate.bias
         dtype = torch.promote_types(weight.dtype, torch.float32)
-        step, momentum, decay = (
-            torch.sigmoid(functional.linear(x.to(dtype), weight.to(dtype), bias.to(dtype))).mT.unflatten(1, (3, -1)).unbind(1)
-        )
+        opened = torch.sigmoid(functional.linear(x.to(dtype), weight.to(dtype), bias.to(dtype)))
+        step, momentum, decay = opened.mT.chunk(3, 1)
         return open_gates(
             step * (self.rate / self.rule.chunk),
             momentum if self.momentum else torch.zeros_like(momentum),
@@ -165,13 +164,18 @@ class NeuralMemory(nn.Module):
         return mixed.to(dtype)
 
 
+def _unit(rows: Tensor) -> Tensor:
+    """Rows of length 1; rows near 0 stay short, so that their gradients stay finite."""
+    return rows * torch.rsqrt(rows.square().sum(-1, keepdim=True) + 1e-6)
+
+
 def delta_net(dim: int, heads: int = 1, chunk: int = 1, convolution: int = 4) -> NeuralMemory:
-    """DeltaNet: a linear memory without momentum and decay, M ← M - β (M k - v) kᵀ with β in (0, 1) (Yang et al. 2024, eq. 2); exact at chunk 1."""
+    """DeltaNet: a linear memory without momentum and decay, M ← M - β (M k - v) kᵀ, β in (0, 1) (Yang et al. 2024); exact at chunk 1."""
     return NeuralMemory(dim, heads, Mlp(depth=1), Surprise(chunk), rate=0.5 * chunk, momentum=False, decay=False, convolution=convolution)
 
 
 def ttt(dim: int, heads: int = 1, depth: int = 1, chunk: int = 16) -> NeuralMemory:
-    """TTT: x + norm(network) learns v without momentum and decay, gradients at the start of each chunk (Sun et al. 2024, sections 2.2 and 2.7).
+    """TTT: x + norm(network) learns v without momentum and decay, gradients at the start of each chunk (Sun et al. 2024).
 
     The norm has no weights of its own and the matrices no biases, which the paper's have.
     """

@@ -80,7 +80,8 @@ def check_state(where: str, state: Any, fresh: State) -> None:
     """Refuse a state that this layer could not have made: other kind, batch, sizes, dtype or device than those of `fresh`."""
     if type(state) is not type(fresh):
         raise TypeError(
-            f"{where}: the state must be a {type(fresh).__name__}, got a {type(state).__name__}; use this layer's init_state or what it returned."
+            f"{where}: the state must be a {type(fresh).__name__}, got a {type(state).__name__}; "
+            "use this layer's init_state, or what it returned."
         )
     given, needed = state.named(), fresh.named()
     if given.keys() != needed.keys():
@@ -105,8 +106,8 @@ def check_input(where: str, x: Any, mask: Any, dim: int, mode: str) -> None:
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = f"{x.dtype} tensor" if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{where}: x must be a floating tensor, got a {got}; embed tokens first.")
-    if x.ndim != 3 or x.shape[-1] != dim:
-        raise ValueError(f"{where}: x must be [batch, time, {dim}], got {list(x.shape)}.")
+    if x.ndim != 3 or x.shape[-1] != dim or not len(x):
+        raise ValueError(f"{where}: x must be [batch, time, {dim}] with at least one row, got {list(x.shape)}.")
     if mask is not None and (not isinstance(mask, Tensor) or mask.dtype != torch.bool):
         got = f"{mask.dtype} tensor" if isinstance(mask, Tensor) else type(mask).__name__
         raise TypeError(f"{where}: the mask must be a bool tensor, True where a token is there, got a {got}; use mask.bool().")
