@@ -1,6 +1,6 @@
 """Fast weights: a small network that stores pairs in its weights while it is used, and what surprises it.
 
-Weights [batch, head, in, out], one network per item and head; keys, queries [batch, head, time, dim]; values [batch, head, time, value_dim].
+Weights [batch, head, in, out], one per item and head; keys and queries [batch, head, time, dim], values [batch, head, time, value_dim].
 The inner loss, |f(k) - v|², is a sum over entries: its gradient has a factor 2 (Behrouz et al. 2024, eq. 12).
 """
 

@@ -108,6 +108,10 @@ class NeuralMemory(nn.Module):
             state = fresh
         else:
             check_state("NeuralMemory", state, fresh)
+        return self.run(x, state, mask, mode, aligned)
+
+    def run(self, x: Tensor, state: NeuralState, mask: Tensor | None, mode: Mode, aligned: bool) -> tuple[Tensor, NeuralState]:
+        """`forward` without checks. aligned: it is known that all rows with tokens stand at the start of a chunk, which saves work."""
         if not x.shape[1]:
             return torch.zeros_like(x), state
         places = packing(mask)
@@ -150,6 +154,13 @@ class NeuralMemory(nn.Module):
             momentum if self.momentum else torch.zeros_like(momentum),
             decay if self.decay else torch.zeros_like(decay),
         )
+
+    def recall(self, weights: Fast, asked: Tensor) -> Tensor:
+        """What weights [batch, head, ...] give for asked [batch, time, dim], as queries before SiLU: [batch, time, dim]. Writes nothing."""
+        queries = functional.silu(asked).reshape(*asked.shape[:2], self.heads, -1).transpose(1, 2)
+        with torch.autocast(asked.device.type, enabled=False):
+            read = self._recall(weights, _unit(queries.to(weights[0].dtype)))
+        return self._mix(read, asked.dtype)
 
     def _recall(self, weights: Fast, queries: Tensor) -> Tensor:
         if isinstance(self.network, Mlp):
