@@ -209,8 +209,8 @@ def test_half_precision_and_autocast_are_followed_and_what_is_learned_stays_in_f
     with torch.autocast("cpu", torch.bfloat16):
         y, state = layer(x.float())
     assert {t.dtype for t in state.named().values() if t.is_floating_point()} == {torch.float32}
-    # eight bits of mantissa in the projections
-    torch.testing.assert_close(y.detach().float(), plain, rtol=0, atol=0.1 * float(plain.abs().max()))
+    # eight bits of mantissa in the projections; in the mean, as what is read near 0 is normalised, and its rounding with it
+    assert (y.detach().float() - plain).square().mean().sqrt() < 0.1 * plain.square().mean().sqrt()
 
 
 @each_layer

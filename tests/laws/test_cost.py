@@ -12,6 +12,7 @@ from ammon.learning.fast_weights import Functional, Mlp
 from ammon.learning.surprise import Surprise
 from ammon.nn.attention import Attention
 from ammon.nn.neural import NeuralMemory
+from ammon.nn.titans import MemoryAsGate, MemoryAsLayer
 
 LAYERS = {
     "attention": lambda: Attention(16, 2),
@@ -22,6 +23,8 @@ LAYERS = {
     "dual, 2 layers": lambda: NeuralMemory(16, 2, Mlp(2, 4), Surprise(8)),
     "dual, 3 layers, 1 head": lambda: NeuralMemory(8, 1, Mlp(3, 2), Surprise(5), convolution=2),
     "dual, chunks of 1": lambda: NeuralMemory(8, 2, Mlp(2, 2), Surprise(1)),
+    "memory as gate": lambda: MemoryAsGate(Attention(8, 2, 4, 1), NeuralMemory(8, 2, Mlp(2, 2), Surprise(4))),
+    "memory as layer": lambda: MemoryAsLayer(Attention(8, 2), NeuralMemory(8, 1, Mlp(1), Surprise(4))),
     "scan, linear": lambda: NeuralMemory(16, 2, Mlp(1), Surprise(8, form="scan")),
     "scan, 2 layers": lambda: NeuralMemory(16, 2, Mlp(2, 3), Surprise(8, form="scan")),
     "scan, 3 layers": lambda: NeuralMemory(16, 4, Mlp(3, 2), Surprise(4, form="scan"), convolution=1),

@@ -16,6 +16,7 @@ from ammon.learning.fast_weights import Mlp
 from ammon.learning.gated_scan import GatedScan
 from ammon.nn.attention import Attention
 from ammon.nn.neural import NeuralMemory
+from ammon.nn.titans import MemoryAsGate, MemoryAsLayer
 from ammon.shapes import check_count
 
 # a whole number or an expression of sympy
@@ -103,6 +104,10 @@ def cost(layer: nn.Module, batch: int, time: int, *, past: int = 0) -> Cost:
     if isinstance(layer, Attention):
         itemsize = layer.out.weight.element_size()
         return attention(layer.dim, time, window=layer.window, persistent=layer.num_persistent, past=past, batch=batch, itemsize=itemsize)
+    if isinstance(layer, MemoryAsGate | MemoryAsLayer):
+        norms = sum(parameter.numel() for name, parameter in layer.named_parameters() if name.startswith(("norm", "gate")))
+        parts = (cost(part, batch, time, past=past) for part in (layer.attention, layer.memory))
+        return sum(parts, start=Cost(0, norms, 0))
     if isinstance(layer, NeuralMemory) and isinstance(layer.network, Mlp):
         form = layer.rule.form_of(layer.network)
         if isinstance(form, DualForm | GatedScan):
@@ -119,7 +124,7 @@ def cost(layer: nn.Module, batch: int, time: int, *, past: int = 0) -> Cost:
                 batch=batch,
                 itemsize=max(4, layer.out.weight.element_size()),
             )
-    raise TypeError(f"cost: no formula is known for {layer}; there are for Attention and NeuralMemory, with an Mlp in dual or scan form.")
+    raise TypeError(f"cost: no formula is known for {layer}; there are for Attention, NeuralMemory with an Mlp (dual, scan), MAG and MAL.")
 
 
 def crossover(one: Callable[[int], Cost], other: Callable[[int], Cost], limit: int = 2**24) -> int | None:

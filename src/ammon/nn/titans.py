@@ -1,6 +1,6 @@
 """Titans: three ways to join attention and a memory that learns while it is used (Behrouz et al. 2024, section 4).
 
-Each block normalises first and adds its answer to x [batch, time, dim]. ⊗ of the paper is norm(y) · σ(norm(m)), each norm with a learned vector.
+Each block normalises first and adds its answer to x [batch, time, dim]. The paper's ⊗ is norm(y) · σ(norm(m)), each norm with a vector.
 """
 
 import torch
@@ -51,6 +51,7 @@ class MemoryAsGate(nn.Module):
     def forward(self, x: Tensor, state: JoinedState | None = None, *, mask: Tensor | None = None) -> tuple[Tensor, JoinedState]:
         """x + o and the state after the last token. mask [batch, time]: True where a token is there; the others give zeros."""
         attended, remembered = _parts("MemoryAsGate", self, x, mask, state)
+        x = _there(x, mask)
         normed = self.norm(x)
         y, attended = self.attention(normed, attended, mask=mask)
         m, remembered = self.memory(normed, remembered, mask=mask)
@@ -78,13 +79,14 @@ class MemoryAsLayer(nn.Module):
     def forward(self, x: Tensor, state: JoinedState | None = None, *, mask: Tensor | None = None) -> tuple[Tensor, JoinedState]:
         """x + o and the state after the last token. mask [batch, time]: True where a token is there; the others give zeros."""
         attended, remembered = _parts("MemoryAsLayer", self, x, mask, state)
+        x = _there(x, mask)
         y, remembered = self.memory(self.norm(x), remembered, mask=mask)
         o, attended = self.attention(y, attended, mask=mask)
         return _there(x + o, mask), JoinedState(attended, remembered)
 
 
 class MemoryAsContext(nn.Module):
-    """MAC: per segment h = M(q) with the weights from before it; y = attention([P, h, x]); the memory learns y; o = y ⊗ M(y) (eq. 21 to 25).
+    """MAC: h = M(q) with the weights from before the segment; y = attention([P, h, x]); the memory learns y; o = y ⊗ M(y) (eq. 21 to 25).
 
     A segment is a chunk of the memory. Each token sees the persistent tokens P, and of its segment only h and x up to itself: h of a later
     token would tell of that token, though the weights do not. M(y) is read as each token is written, not after the segment.
@@ -135,9 +137,10 @@ class MemoryAsContext(nn.Module):
             there &= inside.gather(1, index)
             aligned = rows.gather(1, index[..., None].expand(-1, -1, self.dim))
             found = []
-            for part in slots.split(chunk):
-                position = (part % chunk).expand(len(x), -1)
-                some, state = self._segment(aligned[:, part[0] : part[-1] + 1], there[:, part[0] : part[-1] + 1], position, state, begun)
+            position = torch.arange(chunk, device=x.device).expand(len(x), -1)
+            for start in range(0, aligned.shape[1], chunk):
+                part = slice(start, start + chunk)
+                some, state = self._segment(aligned[:, part], there[:, part], position, state, begun)
                 found.append(some)
             o = torch.cat(found, 1).gather(1, (begin + new)[..., None].expand(-1, -1, self.dim))
         return _there(x + places.unpack(o), mask), state
