@@ -10,7 +10,7 @@ import sys
 import torch
 from rich.console import Console
 
-from benchmarks import asynchronous_recall, energy, kernel_memory, learning_rules, memory_use, softmax_recall
+from benchmarks import asynchronous_recall, energy, kernel_memory, learning_rules, memory_use, neural_memory, softmax_recall
 from benchmarks.report import show
 from benchmarks.timing import Unequal
 
@@ -21,6 +21,7 @@ BENCHMARKS = {
     "energy": energy.measure,
     "kernel_memory": kernel_memory.measure,
     "learning_rules": learning_rules.measure,
+    "neural_memory": neural_memory.measure,
 }
 
 

@@ -151,7 +151,7 @@ class Attention(nn.Module):
 
 
 def rotate(rows: Tensor, positions: Tensor, base: float = 10000.0) -> Tensor:
-    """Rotary positions (Su et al. 2021, eq. 34): entries i and i + half of [batch, time, head, entry] turn by position · base^(-i/half)."""
+    """Rotary positions (Su et al. 2021): entries i and i + half of [batch, time, head, entry] turn by position · base^(-i/half)."""
     half = rows.shape[-1] // 2
     dtype = torch.promote_types(rows.dtype, torch.float32)
     frequencies = base ** (-torch.arange(half, device=rows.device, dtype=dtype) / half)

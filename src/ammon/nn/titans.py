@@ -31,7 +31,7 @@ class ContextState(State):
 
 
 class MemoryAsGate(nn.Module):
-    """MAG: y = attention(x), m = memory(x), o = y ⊗ m (eq. 26 to 28)."""
+    """MAG: y = attention(x), m = memory(x), o = y ⊗ m."""
 
     def __init__(self, attention: Attention, memory: NeuralMemory) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class MemoryAsGate(nn.Module):
 
 
 class MemoryAsLayer(nn.Module):
-    """MAL: o = attention(memory(x)) (eq. 29 to 31)."""
+    """MAL: o = attention(memory(x))."""
 
     def __init__(self, attention: Attention, memory: NeuralMemory) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class MemoryAsLayer(nn.Module):
 
 
 class MemoryAsContext(nn.Module):
-    """MAC: h = M(q) with the weights from before the segment; y = attention([P, h, x]); the memory learns y; o = y ⊗ M(y) (eq. 21 to 25).
+    """MAC: h = M(q) with the weights from before the segment; y = attention([P, h, x]); the memory learns y; o = y ⊗ M(y).
 
     A segment is a chunk of the memory. Each token sees the persistent tokens P, and of its segment only h and x up to itself: h of a later
     token would tell of that token, though the weights do not. M(y) is read as each token is written, not after the segment.
