@@ -135,6 +135,17 @@ def test_no_token_sees_a_later_one_by_perturbation_and_by_gradient(name: str) ->
 
 
 @each_layer
+def test_a_memory_learns_in_use_without_gradients_asked_for(name: str) -> None:
+    layer, x = make(name), draw(BATCH, TIME, DIM)
+    truth, after = layer(x)
+    for quiet in (torch.no_grad, torch.inference_mode):
+        with quiet():
+            y, state = layer(x)
+            torch.testing.assert_close(y, truth.detach())
+            same(after.detach(), state)
+
+
+@each_layer
 def test_every_parameter_learns(name: str) -> None:
     layer = make(name)
     y, state = layer(draw(BATCH, TIME, DIM))

@@ -11,7 +11,7 @@ from ammon.learning.fast_weights import Functional, Mlp
 from ammon.learning.surprise import Surprise
 from ammon.nn.attention import Attention
 from ammon.nn.neural import NeuralMemory
-from ammon.nn.titans import MemoryAsContext, MemoryAsGate
+from ammon.nn.titans import MemoryAsContext, MemoryAsGate, MemoryAsLayer
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -20,6 +20,7 @@ LAYERS = {
     "2 layers": NeuralMemory(8, 2, Mlp(2, 2), Surprise(4, limit=1.0)),
     "window": Attention(8, 2, 3, 2),
     "gate": MemoryAsGate(Attention(8, 2), NeuralMemory(8, 2, Mlp(1), Surprise(4))),
+    "layer": MemoryAsLayer(Attention(8, 2, 3), NeuralMemory(8, 2, Mlp(2, 2), Surprise(4))),
     "context": MemoryAsContext(NeuralMemory(8, 2, Mlp(1), Surprise(4)), 2, 1),
     "of the user": NeuralMemory(8, 2, Functional(nn.Linear(4, 4)), Surprise(4)),
 }
