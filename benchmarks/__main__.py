@@ -20,6 +20,7 @@ from benchmarks import (
     kernel_memory,
     learning_rules,
     memory_use,
+    neural_memory,
     softmax_recall,
 )
 from benchmarks.report import show
@@ -36,6 +37,7 @@ BENCHMARKS = {
     "free_recall": free_recall.measure,
     "episodes": episodes.measure,
     "episodes_on_postgres": episodes_on_postgres.measure,
+    "neural_memory": neural_memory.measure,
 }
 
 
