@@ -23,6 +23,7 @@ TINY: dict[str, Grid] = {
     "sequence": {"dim": (24,), "load": (0.05, 0.5), "flips": (0.0, 0.2), "starts": (4,)},
     "energy_landscape": {"side": (9,), "paths": (2,)},
     "induction": {"length": (6, 8)},
+    "read_contiguity": {"length": (6, 8)},
 }
 
 

@@ -9,6 +9,7 @@ from ammon.experiments import (
     local_rules,
     morphing,
     prototypes,
+    read_contiguity,
     ridge,
     sequence,
     sequential,
@@ -33,6 +34,7 @@ _ALL = (
     sequence.EXPERIMENT,
     energy_landscape.EXPERIMENT,
     induction.EXPERIMENT,
+    read_contiguity.EXPERIMENT,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _ALL}
