@@ -68,16 +68,16 @@ def test_without_data_the_draws_are_those_of_the_priors() -> None:
     fixed = {name: value for name, value in HELD.items() if name != "beta_rec"} | {"beta_enc": 0.5, "stop_growth": 0.3}
     said: list[tuple[str, int, int]] = []
     found = CMR().fit_bayes(
-        studied, fixed=fixed, bounds={"beta_rec": (0, 1)}, draws=200, tune=100, chains=2, progress=lambda *now: said.append(now)
+        studied, fixed=fixed, bounds={"beta_rec": (0, 1)}, draws=150, tune=60, chains=2, progress=lambda *now: said.append(now)
     )
-    assert found.points.shape == (2, 200, 2, 1)
+    assert found.points.shape == (2, 150, 2, 1)
     assert found.divergences <= 8
     assert float(found.mean.mean()) == pytest.approx(0, abs=0.3)
     assert float(found.mean.std()) == pytest.approx(1.5, rel=0.2)
     assert float(found.spread.mean()) == pytest.approx((2 / torch.pi) ** 0.5, rel=0.2)
     rows = found.table().set_index(["level", "parameter"])
     assert rows.loc[("population", "beta_rec"), "mean"] == pytest.approx(0.5, abs=0.07)
-    assert said[-1] == ("sampling", 600, 600)
+    assert said[-1] == ("sampling", 420, 420)
 
 
 def check(posterior: Posterior, r_hat: float) -> None:
@@ -113,7 +113,7 @@ def test_the_mean_of_a_small_population_lies_in_its_interval() -> None:
 @pytest.mark.slow
 def test_the_means_of_a_larger_population_lie_in_their_intervals() -> None:
     pytest.importorskip("nutpie")
-    check(CMR().fit_bayes(crowd(12, 12, 8), fixed=HELD, bounds=BOUNDS, draws=300, tune=200, chains=2), 1.05)
+    check(CMR().fit_bayes(crowd(8, 12, 6), fixed=HELD, bounds=BOUNDS, draws=200, tune=120, chains=2), 1.05)
 
 
 def test_a_seed_repeats_the_draws() -> None:
