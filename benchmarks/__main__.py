@@ -10,17 +10,34 @@ import sys
 import torch
 from rich.console import Console
 
-from benchmarks import asynchronous_recall, energy, free_recall, kernel_memory, memory_use, softmax_recall
+from benchmarks import (
+    asynchronous_recall,
+    capacity,
+    energy,
+    episodes,
+    episodes_on_postgres,
+    free_recall,
+    kernel_memory,
+    learning_rules,
+    memory_use,
+    neural_memory,
+    softmax_recall,
+)
 from benchmarks.report import show
 from benchmarks.timing import Unequal
 
 BENCHMARKS = {
     "softmax_recall": softmax_recall.measure,
     "asynchronous_recall": asynchronous_recall.measure,
+    "capacity": capacity.measure,
     "memory_use": memory_use.measure,
     "energy": energy.measure,
     "kernel_memory": kernel_memory.measure,
+    "learning_rules": learning_rules.measure,
     "free_recall": free_recall.measure,
+    "episodes": episodes.measure,
+    "episodes_on_postgres": episodes_on_postgres.measure,
+    "neural_memory": neural_memory.measure,
 }
 
 

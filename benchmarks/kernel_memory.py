@@ -213,8 +213,8 @@ def _fit_large(count: int) -> dict[str, Any]:
         if not turn:
             # the peak of the logistic fit, before anything else has run; its certificate in float64, part by part
             said["peak"] = peak()
-            matrix = memory._gram.matrix if memory._gram is not None else patterns
             assert memory.fit is not None
+            matrix = gram(GaussianKernel(GAMMA), patterns)
             said["iterations"], dual = memory.fit.iterations, memory.dual.double()
             said["residual"] = max(
                 float(((some + 1) / 2 - torch.sigmoid(rows.double() @ dual) - PENALTY * part).abs().amax())

@@ -95,7 +95,7 @@ def quantity(value: float, unit: str) -> str:
     """A number of seconds or bytes with three digits."""
     if unit == "B":
         return f"{value / 1e9:.2f} GB"
-    return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
+    return f"{value * 1e3:.3g} ms" if value < 0.9995 else f"{value:.3g} s"
 
 
 def _main(measured: Timing | Samples) -> Samples:

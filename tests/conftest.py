@@ -5,7 +5,19 @@ from jaxtyping import install_import_hook
 
 PARTS = [
     f"ammon.parts.{name}"
-    for name in ("attend", "binding", "corruption", "features", "kernels", "lagrangians", "retrieve", "separations", "similarity")
+    for name in (
+        "attend",
+        "binding",
+        "corruption",
+        "expansions",
+        "features",
+        "kernels",
+        "lagrangians",
+        "reduction",
+        "retrieve",
+        "separations",
+        "similarity",
+    )
 ]
 INNER = [*PARTS, "ammon.energies", "ammon.dynamics.drift", "ammon.dynamics.sweep", "ammon.dynamics.implicit", "ammon.learning"]
 # the tests run in two processes on two cores: more threads would only wait for each other

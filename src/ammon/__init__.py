@@ -10,24 +10,30 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ammon import cmr as cmr
+    from ammon import experiments as experiments
     from ammon.catalog import CATALOG as CATALOG
     from ammon.catalog import amari as amari
+    from ammon.catalog import bayesian_optimal as bayesian_optimal
     from ammon.catalog import bcpnn as bcpnn
+    from ammon.catalog import compositional as compositional
     from ammon.catalog import delta as delta
     from ammon.catalog import dense as dense
     from ammon.catalog import diffusion as diffusion
     from ammon.catalog import exponential as exponential
     from ammon.catalog import exponential_sequence as exponential_sequence
+    from ammon.catalog import hebbian_expansion as hebbian_expansion
     from ammon.catalog import holographic as holographic
     from ammon.catalog import hopfield as hopfield
     from ammon.catalog import kernel_logistic as kernel_logistic
     from ammon.catalog import kernel_ridge as kernel_ridge
     from ammon.catalog import kohonen as kohonen
     from ammon.catalog import large_dim_dense as large_dim_dense
+    from ammon.catalog import learned_dense as learned_dense
     from ammon.catalog import log_sum_relu as log_sum_relu
     from ammon.catalog import minerva2 as minerva2
     from ammon.catalog import mixed_sequence as mixed_sequence
     from ammon.catalog import modern_hopfield as modern_hopfield
+    from ammon.catalog import modular_bcpnn as modular_bcpnn
     from ammon.catalog import perceptron as perceptron
     from ammon.catalog import pseudo_inverse as pseudo_inverse
     from ammon.catalog import random_features as random_features
@@ -37,10 +43,13 @@ if TYPE_CHECKING:
     from ammon.catalog import sparse_hopfield as sparse_hopfield
     from ammon.catalog import storkey as storkey
     from ammon.catalog import synchronous_hopfield as synchronous_hopfield
+    from ammon.catalog import todam as todam
+    from ammon.catalog import u_hop as u_hop
     from ammon.catalog import universal as universal
     from ammon.catalog import willshaw as willshaw
     from ammon.dynamics.settle import Recall as Recall
     from ammon.dynamics.settle import settle as settle
+    from ammon.episodes.store import Episodes as Episodes
     from ammon.memories.associative import AssociativeMemory as AssociativeMemory
     from ammon.memories.base import Memory as Memory
     from ammon.memories.binary import BinaryMemory as BinaryMemory
@@ -49,10 +58,13 @@ if TYPE_CHECKING:
     from ammon.parts.corruption import Flip as Flip
     from ammon.parts.corruption import Mask as Mask
     from ammon.parts.corruption import Noise as Noise
+    from ammon.parts.corruption import Swap as Swap
     from ammon.parts.lagrangians import Lagrangian as Lagrangian
     from ammon.parts.patterns import bipolar as bipolar
+    from ammon.parts.patterns import modular_patterns as modular_patterns
     from ammon.parts.patterns import prepare as prepare
     from ammon.parts.patterns import random_patterns as random_patterns
+    from ammon.parts.patterns import sparse_patterns as sparse_patterns
     from ammon.parts.patterns import unit as unit
     from ammon.parts.retrieve import retrieve as retrieve
     from ammon.parts.separations import Softmax as Softmax
@@ -65,27 +77,28 @@ if TYPE_CHECKING:
 # torch takes a second to import, so nothing is imported before it is used (PEP 562)
 _HOMES = {
     "ammon.catalog": (
-        "CATALOG amari bcpnn delta dense diffusion exponential exponential_sequence holographic hopfield "
-        "kernel_logistic kernel_ridge kohonen large_dim_dense log_sum_relu minerva2 mixed_sequence modern_hopfield "
-        "perceptron pseudo_inverse random_features rectified_dense sequence sparse_distributed sparse_hopfield storkey "
-        "synchronous_hopfield universal willshaw"
+        "CATALOG amari bayesian_optimal bcpnn compositional delta dense diffusion exponential exponential_sequence hebbian_expansion "
+        "holographic hopfield kernel_logistic kernel_ridge kohonen large_dim_dense learned_dense log_sum_relu minerva2 mixed_sequence "
+        "modern_hopfield modular_bcpnn perceptron pseudo_inverse random_features rectified_dense sequence sparse_distributed "
+        "sparse_hopfield storkey synchronous_hopfield todam u_hop universal willshaw"
     ),
     "ammon.dynamics.settle": "Recall settle",
+    "ammon.episodes.store": "Episodes",
     "ammon.memories.associative": "AssociativeMemory",
     "ammon.memories.base": "Memory",
     "ammon.memories.binary": "BinaryMemory",
     "ammon.memories.pairwise": "PairwiseMemory",
-    "ammon.parts.corruption": "Blur Flip Mask Noise",
+    "ammon.parts.corruption": "Blur Flip Mask Noise Swap",
     "ammon.parts.lagrangians": "Lagrangian",
-    "ammon.parts.patterns": "bipolar prepare random_patterns unit",
+    "ammon.parts.patterns": "bipolar modular_patterns prepare random_patterns sparse_patterns unit",
     "ammon.parts.retrieve": "retrieve",
     "ammon.parts.separations": "Softmax",
     "ammon.parts.similarity": "Dot Euclidean Similarity",
     "ammon.saving": "load save",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
-# rooms with names of their own: am.cmr.CMR
-_ROOMS = ("cmr",)
+# rooms with names of their own: am.cmr.CMR, am.experiments.capacity
+_ROOMS = ("cmr", "experiments")
 __all__ = ["__version__", *_ROOMS, *_HOME_OF]
 
 

@@ -8,27 +8,37 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ammon.learning.bayes import Bcpnn, Willshaw
+from ammon.learning.base import module_size
+from ammon.learning.bayes import BayesianOptimal, Bcpnn, Willshaw
+from ammon.learning.dense import ErrorDescent
 from ammon.learning.field import Delta, Perceptron, Storkey
 from ammon.learning.hebb import Hebb
 from ammon.learning.kernel_logistic import Logistic
 from ammon.learning.kernel_ridge import Ridge
+from ammon.learning.modular import Modular
 from ammon.learning.pseudo_inverse import RecursivePseudoInverse
+from ammon.learning.spherical_code import SphericalCode
 from ammon.memories.associative import AssociativeMemory
 from ammon.memories.base import Memory
 from ammon.memories.binary import BinaryMemory, Order
+from ammon.memories.expansion import ExpansionMemory
 from ammon.memories.feature import FeatureMemory
 from ammon.memories.holographic import HolographicMemory
 from ammon.memories.kernel import KernelMemory
+from ammon.memories.learned_dense import LearnedDenseMemory
 from ammon.memories.pairwise import PairwiseMemory
 from ammon.memories.sequence import End, Mixed, SequenceMemory
 from ammon.memories.sparse_distributed import SparseDistributedMemory, radius_of
+from ammon.memories.spherical import SphericalMemory
+from ammon.memories.todam import TodamMemory
+from ammon.parts.expansions import Sine
 from ammon.parts.features import SinCos
 from ammon.parts.kernels import GaussianKernel
 from ammon.parts.lagrangians import Identity, Lagrangian, Sign, Winners
-from ammon.parts.patterns import Preparation
-from ammon.parts.separations import Entmax, LogSumRelu, Power, RectifiedPower, Softmax
+from ammon.parts.patterns import Preparation, modules_of
+from ammon.parts.separations import Entmax, LogSumRelu, Power, RectifiedPower, Softmax, Step
 from ammon.parts.similarity import Dot, Euclidean, Manhattan, NormalisedDot, Relevant, Similarity
+from ammon.shapes import check_positive
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,24 @@ def bcpnn(dim: int, active: int | None = None, groups: int = 1, steps: int = 10)
     return PairwiseMemory(dim, Bcpnn(), Winners(active or max(1, round(math.log2(dim // groups))), groups), steps)
 
 
+def modular_bcpnn(dim: int, modules: int | None = None, steps: int = 15) -> PairwiseMemory:
+    """BCPNN in modules (hypercolumns) with one winner each that hear only other modules (Lansner et al. 2026).
+
+    modules: √D by default, or the next divisor of D. What was never active together counts against itself by 1/(n + 1)².
+    """
+    modules = modules_of(dim) if modules is None else modules
+    module_size("modular_bcpnn", dim, modules)
+    return PairwiseMemory(dim, Modular(Bcpnn(floor=None), modules), Winners(1, modules), steps)
+
+
+def bayesian_optimal(dim: int, active: int | None = None, miss: float = 0.0, add: float = 0.0, steps: int = 10) -> PairwiseMemory:
+    """The Bayesian associative memory for patterns of 0 and 1 (Knoblauch 2011); `active` units win, log2(D) by default.
+
+    miss, add: how often a cue loses an active unit, or shows a silent one.
+    """
+    return PairwiseMemory(dim, BayesianOptimal(miss, add), Winners(active or max(1, round(math.log2(dim)))), steps)
+
+
 def dense(dim: int, n: int = 3, steps: int = 50) -> BinaryMemory:
     """Dense memory, F = xⁿ, by exact energy differences (Krotov & Hopfield 2016): of the order of D^(n-1) patterns.
 
@@ -108,6 +136,14 @@ def dense(dim: int, n: int = 3, steps: int = 50) -> BinaryMemory:
 def rectified_dense(dim: int, n: float = 3, steps: int = 50) -> BinaryMemory:
     """Dense memory with rectified powers, F = relu(x)ⁿ, by exact energy differences (Krotov & Hopfield 2016)."""
     return BinaryMemory(dim, RectifiedPower(n, unit=dim), "asynchronous", steps)
+
+
+def learned_dense(dim: int, n: float = 3, hidden: int = 100, epochs: int = 60, steps: int = 20) -> LearnedDenseMemory:
+    """Dense memory with learned hidden patterns (Krotov & Hopfield 2016, section 4); with labels as values, their classifier.
+
+    The defaults suit a few hundred patterns that are learned together; `ErrorDescent` has the paper's schedule for many.
+    """
+    return LearnedDenseMemory(dim, ErrorDescent(n, hidden, error_power=1, epochs=epochs, rate=0.1, start=0.3, end=0.3), steps)
 
 
 def large_dim_dense(dim: int, n: int = 3, steps: int = 50) -> AssociativeMemory:
@@ -154,6 +190,23 @@ def log_sum_relu(dim: int, beta: float = 1.0, steps: int = 50) -> AssociativeMem
     return AssociativeMemory(dim, Euclidean(), LogSumRelu(beta), Identity(), steps)
 
 
+def compositional(dim: int, theta: float = 0.5, steps: int = 50) -> AssociativeMemory:
+    """Two layers with hidden threshold units (Kafraj, Krotov & Latham 2026): components are written, and all sums of them are stored.
+
+    With rows of length 1 and nearly at right angles all 2^N on-off states of N hidden units are fixed points;
+    `ammon.analysis.codes.margin` tells. `ammon.learning.components` learns components from patterns.
+    """
+    return AssociativeMemory(dim, Dot(), Step(theta), Identity(), steps)
+
+
+def u_hop(dim: int, code_dim: int | None = None, beta: float = 16.0, sharpness: float = 2.0, steps: int = 20) -> SphericalMemory:
+    """U-Hop (Wu et al. 2024): patterns are compared after a map learned to keep them apart; sharpness math.inf is U-Hop+ (Hu et al. 2024).
+
+    code_dim: entries of a code; dim by default, 256 at most.
+    """
+    return SphericalMemory(dim, SphericalCode(code_dim or min(dim, 256), sharpness), beta, steps)
+
+
 def minerva2(dim: int, relevant: Relevant = "either") -> AssociativeMemory:
     """MINERVA 2 (Hintzman 1984): one read; the state is the echo content, `memory.intensity(cue)` the echo intensity.
 
@@ -198,14 +251,29 @@ def mixed_sequence(dim: int, d: int = 2, drive: float = 2.5, delay: int = 0, end
     return SequenceMemory(dim, Power(d + 1, unit=dim), end, Mixed(drive, delay), steps=steps)
 
 
-def random_features(dim: int, num_frequencies: int = 8192, beta: float = 10.0, rate: float = 0.5, steps: int = 60) -> FeatureMemory:
+def random_features(dim: int, num_frequencies: int = 8192, beta: float = 15.0, rate: float = 0.5, steps: int = 60) -> FeatureMemory:
     """Dense memory as one sum of random features (DrDAM, Hoover et al. 2024), of one size for any number of patterns; approximate."""
     return FeatureMemory(SinCos(dim, num_frequencies, beta), rate, steps)
+
+
+def hebbian_expansion(dim: int, num_features: int = 4096, gain: float = 8.0, steps: int = 20) -> ExpansionMemory:
+    """Random odd features and one matrix learned by the activity product alone: the Hebbian reading of DrDAM (Hoover et al. 2024).
+
+    The kernel is sinh(gain · m)/sinh(gain) of the overlap m: small gain is a correlation matrix, large gain a dense memory, which
+    needs more features. 8 tells patterns apart that look alike; for random ones 4 is better: one to some 16 features.
+    """
+    check_positive("hebbian_expansion", "gain", gain)
+    return ExpansionMemory(Sine(dim, num_features, gain / dim), steps=steps)
 
 
 def holographic(dim: int, beta: float = 128.0) -> HolographicMemory:
     """Holographic reduced representations (Plate 1995): bindings in one superposition, cleaned up by a modern Hopfield network."""
     return HolographicMemory(dim, clean_up=modern_hopfield(dim, beta))
+
+
+def todam(dim: int, retention: float = 1.0, beta: float = 128.0) -> TodamMemory:
+    """TODAM (Murdock 1982): items and associations in one trace, cleaned up by a modern Hopfield network; `familiarity` recognises."""
+    return TodamMemory(dim, retention, clean_up=modern_hopfield(dim, beta))
 
 
 def sparse_distributed(
@@ -232,9 +300,18 @@ CATALOG: dict[str, Entry] = {
     "perceptron": Entry(perceptron, "I", "W, learned", "dot", "identity", "sign, one by one", "Gardner 1988", "bipolar", "auto", "2 D²"),
     "willshaw": Entry(willshaw, "I", "W = max ξξᵀ", "dot", "identity", "k winners", "Willshaw et al. 1969", "sparse", "auto", "2 D²"),
     "bcpnn": Entry(bcpnn, "I", "W, log odds", "dot", "identity", "k winners", "Lansner & Ekeberg 1989", "sparse", "auto", "2 D²"),
+    "modular_bcpnn": Entry(
+        modular_bcpnn, "I", "W, log odds", "dot", "identity", "a winner per module", "Lansner et al. 2026", "modular", "auto", "2 D²"
+    ),
+    "bayesian_optimal": Entry(
+        bayesian_optimal, "I", "W, log odds of all counts", "dot", "identity", "k winners", "Knoblauch 2011", "sparse", "auto", "2 D²"
+    ),
     "dense": Entry(dense, "Ξ", "Ξ", "dot", "xⁿ⁻¹", "sign, one by one", "Krotov & Hopfield 2016", "bipolar", "auto", "4 N D"),
     "rectified_dense": Entry(
         rectified_dense, "Ξ", "Ξ", "dot", "relu(x)ⁿ⁻¹", "sign, one by one", "Krotov & Hopfield 2016", "bipolar", "auto", "4 N D"
+    ),
+    "learned_dense": Entry(
+        learned_dense, "W, learned", "W", "dot", "relu(x)ⁿ⁻¹", "sign, one by one", "Krotov & Hopfield 2016", "bipolar", "auto", "4 K D"
     ),
     "large_dim_dense": Entry(
         large_dim_dense, "Ξ", "Ξ", "dot", "xⁿ⁻¹", "sign, at once", "Krotov & Hopfield 2016", "bipolar", "hetero", "4 N D"
@@ -245,6 +322,12 @@ CATALOG: dict[str, Entry] = {
     "diffusion": Entry(diffusion, "Ξ", "Ξ", "-½ distance²", "softmax, β = 1/σ²", "identity", "Ambrogioni 2024", "raw", "hetero", "4 N D"),
     "log_sum_relu": Entry(
         log_sum_relu, "Ξ", "Ξ", "-½ distance²", "normalised step", "identity", "Hoover et al. 2025", "raw", "hetero", "4 N D"
+    ),
+    "compositional": Entry(
+        compositional, "components", "components", "dot", "step(θ)", "identity", "Kafraj et al. 2026", "unit", "hetero", "4 N D"
+    ),
+    "u_hop": Entry(
+        u_hop, "Ξ", "Ξ", "learned code", "softmax(β)", "identity", "Wu et al. 2024; Hu et al. 2024", "unit", "hetero", "4 N D + 2 D²"
     ),
     "minerva2": Entry(minerva2, "T", "T", "normalised dot", "cube", "identity", "Hintzman 1984", "bipolar", "hetero", "6 N D"),
     "universal": Entry(
@@ -277,9 +360,13 @@ CATALOG: dict[str, Entry] = {
     "random_features": Entry(
         random_features, "–", "Σφ(ξ)", "φ(x)·Σφ(ξ)", "log", "identity", "Hoover et al. 2024", "unit", "hetero", "6 Y D"
     ),
+    "hebbian_expansion": Entry(
+        hebbian_expansion, "–", "W = Σξφ(ξ)ᵀ", "φ(x)", "identity", "sign", "Hoover et al. 2024", "bipolar", "hetero", "4 Y D"
+    ),
     "holographic": Entry(
         holographic, "Σ k ⊛ v", "one sum", "circular", "–", "clean-up", "Plate 1995", "unit", "hetero", "D log D + clean-up"
     ),
+    "todam": Entry(todam, "Σ items, k ⊛ v", "one sum", "circular", "–", "clean-up", "Murdock 1982", "unit", "hetero", "D log D + clean-up"),
     "sparse_distributed": Entry(
         sparse_distributed, "hard rows", "counters", "Hamming", "threshold", "sign", "Kanerva 1988", "bipolar", "hetero", "4 M D"
     ),

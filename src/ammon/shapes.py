@@ -8,6 +8,7 @@ unit     entries of one neuron layer
 step     moments of a trajectory, the cue first
 """
 
+import math
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ def check_rows(where: str, what: str, rows: Any, dim: int | None) -> None:
     if dim is not None and rows.shape[1] != dim:
         raise ValueError(f"{where}: the {what} has dim {rows.shape[1]}, the memory has {dim}; give rows of that size.")
     # the extremes carry NaN and infinity, and unlike isfinite need no copy of a large store
-    if rows.numel() and not torch.isfinite(torch.stack(torch.aminmax(rows))).all():
+    if rows.numel() and not all(math.isfinite(extreme) for extreme in torch.aminmax(rows.detach())):
         raise ValueError(f"{where}: the {what} holds NaN or infinite entries; clean the data first, e.g. torch.nan_to_num.")
 
 

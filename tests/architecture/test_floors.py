@@ -65,7 +65,8 @@ def test_no_file_hides_a_second_idea_behind_400_lines() -> None:
 
 def test_inits_below_the_top_are_empty_but_those_of_rooms_that_users_name() -> None:
     for init in SOURCE.glob("*/**/__init__.py"):
-        assert not init.read_text().strip() or init.parent.name in ("cmr",), init
+        # found when first used: `am.experiments.capacity`, `am.cmr.CMR`
+        assert not init.read_text().strip() or init.parent.name in ("cmr", "experiments"), init
 
 
 def test_importing_ammon_imports_no_torch() -> None:

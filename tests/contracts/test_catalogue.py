@@ -6,9 +6,12 @@ from torch import Tensor
 
 import ammon as am
 from ammon.catalog import Entry
+from ammon.memories.expansion import ExpansionMemory
 from ammon.memories.feature import FeatureMemory
 from ammon.memories.holographic import HolographicMemory
+from ammon.memories.learned_dense import LearnedDenseMemory
 from ammon.memories.sparse_distributed import SparseDistributedMemory
+from ammon.memories.todam import TodamMemory
 
 # rows may equal or depend on each other here, which the pseudo-inverse and kernel memories say
 pytestmark = pytest.mark.filterwarnings("ignore:.*depend linearly", "ignore:KernelMemory.write")
@@ -16,7 +19,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*depend linearly", "ignore:Kern
 DIM = 12
 NAMES = sorted(am.CATALOG)
 BINARY = [n for n in NAMES if isinstance(am.CATALOG[n].make(DIM), am.BinaryMemory)]
-SUPERPOSED = (am.PairwiseMemory, FeatureMemory, HolographicMemory, SparseDistributedMemory)
+SUPERPOSED = (
+    am.PairwiseMemory,
+    ExpansionMemory,
+    FeatureMemory,
+    HolographicMemory,
+    SparseDistributedMemory,
+    LearnedDenseMemory,
+    TodamMemory,
+)
 KEPT_APART = [n for n in NAMES if not isinstance(am.CATALOG[n].make(DIM), SUPERPOSED)]
 # each write of a sequence memory is a sequence of its own
 ONE_SET = [n for n in NAMES if am.CATALOG[n].task != "sequence"]
@@ -115,7 +126,7 @@ def test_saved_and_loaded_it_is_the_same_memory(name: str, hetero: bool, tmp_pat
     entry = am.CATALOG[name]
     memory, cue = entry.make(DIM), _rows(entry, 3, seed=1)
     rows = _rows(entry, 5)
-    memory.write(rows, rows[:, :7]) if hetero else memory.write(rows)
+    memory.write(rows, rows[:, :8]) if hetero else memory.write(rows)
     steps = {"steps": 1} if hetero else {}
     am.save(memory, tmp_path / "memory.safetensors")
     loaded = am.load(tmp_path / "memory.safetensors")
@@ -123,7 +134,7 @@ def test_saved_and_loaded_it_is_the_same_memory(name: str, hetero: bool, tmp_pat
     assert len(loaded) == 5
     assert repr(loaded) == repr(memory)
     assert torch.equal(loaded.recall(cue, **steps).state, memory.recall(cue, **steps).state)
-    loaded.write(rows, rows[:, :7]) if hetero else loaded.write(rows)
+    loaded.write(rows, rows[:, :8]) if hetero else loaded.write(rows)
     assert len(loaded) == 10
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ammon.cmr.attention import circuit
+from ammon.cmr.key_value import circuit
 from ammon.cmr.layers import ItemCue, Pool
 from ammon.cmr.likelihood import SmoothFloor
 from ammon.cmr.lists import once
@@ -13,7 +13,7 @@ from ammon.cmr.model import CMR
 from ammon.cmr.parameters import as_rows
 from ammon.cmr.study import kinds, study
 from ammon.dynamics.drift import drift
-from ammon.experiments.induction import Point, measure
+from ammon.experiments import induction
 
 STUDY = {
     "beta_enc": 0.6, "beta_start": 0.3, "learn_fc": 0.3, "learn_cf": 0.4, "primacy_scale": 0.7, "primacy_decay": 0.9, "temperature": 0.4,
@@ -67,12 +67,13 @@ def test_bound_to_the_context_before_and_with_full_drift_cmr_is_an_induction_hea
     torch.testing.assert_close(heads.attention(query[:5], items[:5] == 0), items[1:], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("previous", [False, True])
-def test_attention_that_matches_and_copies_has_the_lags_of_cmr(previous: bool) -> None:
-    row = measure(Point(previous=previous, lists=20_000))
+@pytest.mark.parametrize("association", ["new", "previous"])
+def test_attention_that_matches_and_copies_has_the_lags_of_cmr(association: str) -> None:
+    rows = induction.run({"association": (association,)}, trials=20_000, workers=1).to_pylist()
     # ten lags, each within 4 standard errors of its draws
-    for attention, drawn, error in zip(row.attention, row.cmr, row.standard_error, strict=True):
-        assert abs(attention - drawn) <= 4 * max(error, 1e-4)
-    crp = dict(zip(row.lags, row.attention, strict=True))
+    for row in rows:
+        error = (row["recall_high"] - row["recall_low"]) / (2 * 1.96)
+        assert abs(row["attention"] - row["recall"]) <= 4 * max(error, 1e-4)
+    crp = {row["lag"]: row["attention"] for row in rows}
     assert crp[1] > crp[2] > crp[3]
     assert crp[1] > crp[-1] > crp[-2]

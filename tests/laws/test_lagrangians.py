@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ammon.parts.lagrangians import Identity, Lagrangian, LayerNorm, Sigmoid, Sign, Sphere, Tanh
-from ammon.parts.separations import Entmax, Exponential, LogSumRelu, Maximum, Power, RectifiedPower, Relu, Softmax
+from ammon.parts.separations import Entmax, Exponential, LogSumRelu, Maximum, Power, RectifiedPower, Relu, Softmax, Step
 
 SMOOTH: dict[str, Lagrangian] = {
     "identity": Identity(),
@@ -25,6 +25,7 @@ SMOOTH: dict[str, Lagrangian] = {
     "entmax1.5": Entmax(1.5, 2.0),
     "entmax1.3": Entmax(1.3),
     "log_sum_relu": LogSumRelu(0.6),
+    "step": Step(0.2),
     "sigmoid": Sigmoid(2.0),
     "tanh": Tanh(0.7),
     "layer_norm": LayerNorm(1.3, delta=torch.linspace(-1, 1, 9)),

@@ -11,7 +11,8 @@ from torch import Tensor
 
 import ammon as am
 from ammon.learning.base import Rule, tensors
-from ammon.learning.bayes import Bcpnn, Willshaw
+from ammon.learning.bayes import BayesianOptimal, Bcpnn, Willshaw
+from ammon.learning.covariance import Covariance, PresynapticCovariance
 from ammon.learning.field import Delta, Perceptron, Storkey, diederich_opper_1, diederich_opper_2
 from ammon.learning.hebb import Hebb
 from ammon.learning.local import (
@@ -25,6 +26,7 @@ from ammon.learning.local import (
     postsynaptically_gated,
     presynaptically_gated,
 )
+from ammon.learning.modular import Modular
 from ammon.learning.pseudo_inverse import PseudoInverse, RecursivePseudoInverse
 from ammon.learning.sanger import Sanger
 from ammon.parts.corruption import Flip
@@ -79,6 +81,16 @@ ONLINE: dict[str, Rule[Any]] = {
     "willshaw": Willshaw(),
     "bcpnn": Bcpnn(),
     "bcpnn, fading": Bcpnn(horizon=5.0),
+    "bcpnn, a floor that sinks": Bcpnn(floor=None),
+    "sparse: covariance": Covariance(),
+    "sparse: covariance, fading": Covariance(horizon=5.0),
+    "sparse: presynaptic covariance": PresynapticCovariance(),
+    "sparse: bayesian optimal": BayesianOptimal(0.2, 0.1),
+    "modular hebb": Modular(Hebb(0.3, 0.1), 3),
+    "modular recursive pseudo-inverse": Modular(RecursivePseudoInverse(), 3),
+    "sparse: modular bcpnn": Modular(Bcpnn(), 3),
+    "sparse: modular willshaw": Modular(Willshaw(), 3),
+    "sparse: modular bayesian optimal": BayesianOptimal(modules=3),
 }
 
 
@@ -87,7 +99,7 @@ ONLINE: dict[str, Rule[Any]] = {
 def test_a_rule_that_is_online_learns_one_by_one_as_all_at_once(name: str, hetero: bool) -> None:
     rule = ONLINE[name]
     rows, values = _signs(6, 9), _signs(6, 4, seed=1)
-    if name.startswith(("willshaw", "bcpnn")):
+    if name.startswith(("willshaw", "bcpnn", "sparse")):
         rows, values = (rows + 1) / 2, (values + 1) / 2
     begun = rule.begin(4 if hetero else 9, 9, rows)
     kept = {part: tensor.clone() for part, tensor in tensors(begun).items()}
@@ -151,6 +163,16 @@ def test_the_pseudo_inverse_holds_one_pattern_less_than_units(rule: Rule[Any]) -
     assert torch.equal(memory.recall(patterns).state, patterns)
     if rule.self_connections:  # type: ignore[attr-defined]
         torch.testing.assert_close(patterns @ memory.matrix.mT, patterns)
+
+
+@pytest.mark.filterwarnings("ignore:.*depend linearly")
+@pytest.mark.parametrize("rule", [PseudoInverse(), RecursivePseudoInverse()])
+@pytest.mark.parametrize("patterns", [25, 40])
+def test_patterns_that_fill_the_space_give_the_identity_and_recall_ends(rule: Rule[Any], patterns: int) -> None:
+    memory = am.PairwiseMemory(25, rule, steps=200, update="asynchronous")
+    memory.write(_signs(patterns, 25, seed=2))
+    assert torch.equal(memory.matrix, torch.eye(25, dtype=torch.float64))
+    assert memory.recall(_signs(6, 25, seed=3), generator=torch.Generator().manual_seed(2)).converged.all()
 
 
 def test_adaline_converges_to_the_pseudo_inverse() -> None:
@@ -256,6 +278,10 @@ STATEFUL: list[Rule[Any]] = [
     RecursivePseudoInverse(),
     Bcpnn(),
     Storkey(),
+    Covariance(),
+    BayesianOptimal(0.1, modules=5),
+    Modular(Bcpnn(floor=None), 5),
+    Modular(Hebb(), 5),
 ]
 
 
@@ -263,7 +289,7 @@ STATEFUL: list[Rule[Any]] = [
 @pytest.mark.parametrize("hetero", [False, True])
 def test_all_that_a_rule_has_learned_is_saved_and_loaded(rule: Rule[Any], hetero: bool, tmp_path) -> None:  # type: ignore[no-untyped-def]
     rows, more = _signs(4, 10), _signs(3, 10, seed=1)
-    if isinstance(rule, Bcpnn):
+    if not isinstance(rule, Delta | Perceptron | PseudoInverse | RecursivePseudoInverse | Storkey):
         rows, more = (rows + 1) / 2, (more + 1) / 2
     memory = am.PairwiseMemory(10, rule)
     memory.write(rows, rows[:, :3]) if hetero else memory.write(rows)
@@ -349,6 +375,21 @@ def test_winners_are_the_gradient_of_the_sum_of_the_largest() -> None:
         (lambda: Sanger(rate=0.0), "rate must be positive"),
         (lambda: Bcpnn(horizon=0.5), "horizon must be at least 1"),
         (lambda: Bcpnn(floor=1.0), "floor must be below 1"),
+        (lambda: Covariance(horizon=0.5), "Covariance: horizon must be at least 1"),
+        (lambda: PresynapticCovariance(horizon=0.5), "PresynapticCovariance: horizon must be at least 1"),
+        (lambda: BayesianOptimal(miss=1.0), r"miss must be in \[0, 1\)"),
+        (lambda: BayesianOptimal(add=-0.1), r"add must be in \[0, 1\)"),
+        (lambda: BayesianOptimal(prior=0.0), "prior must be positive"),
+        (lambda: Modular(Hebb(), 0), "modules must be a whole number"),
+        (lambda: am.PairwiseMemory(4, Modular(Hebb(), 3)).write(torch.ones(2, 4)), "4 units do not make 3 equal modules"),
+        (lambda: am.PairwiseMemory(4, BayesianOptimal(modules=3)).write(torch.ones(2, 4)), "4 units do not make 3 equal modules"),
+        (lambda: am.modular_bcpnn(10, modules=3), "modular_bcpnn: 10 units do not make 3 equal modules"),
+        (lambda: am.modular_bcpnn(10, modules=0), "modules must be a whole number"),
+        (lambda: am.PairwiseMemory(4, Covariance()).write(-torch.ones(2, 4)), "Covariance.learn: the pattern must hold activities"),
+        (
+            lambda: am.PairwiseMemory(4, BayesianOptimal()).write(-torch.ones(2, 4)),
+            "BayesianOptimal.learn: the pattern must hold only 0 and 1",
+        ),
         (lambda: Winners(0), "k must be a whole number"),
         (lambda: am.PairwiseMemory(4, Hebb(), Identity(), update="asynchronous"), "their activation is Sign"),
         (lambda: am.PairwiseMemory(4, Hebb(), update="at random"), "update must be"),

@@ -87,6 +87,42 @@ def test_perceptrons_store_as_many_dichotomies_as_cover_counted(patterns: int) -
     assert binomtest(stored, units, linear).pvalue > 0.001
 
 
+def _linear(patterns: int, dim: int) -> float:
+    """Cover 1965, theorem 1: the share of dichotomies that are linear."""
+    return 2 * sum(math.comb(patterns - 1, k) for k in range(dim)) / 2**patterns
+
+
+def _stored(patterns: int, dim: int, units: int, epochs: int) -> int:
+    generator = torch.Generator().manual_seed(patterns)
+    keys = am.random_patterns(patterns, dim, generator=generator)
+    values = am.random_patterns(patterns, units, generator=generator)
+    rule = Perceptron(margin=0.0, epochs=epochs, self_connections=True)
+    weights = rule.learn(rule.begin(units, dim, keys), values, keys).matrix
+    return int((values * (keys @ weights.mT) > 0).all(0).sum())
+
+
+def test_the_perceptrons_transition_at_two_patterns_per_weight_sharpens_with_size() -> None:
+    """Gardner 1988: P = 2 D for D → ∞. At 1.25 D nearly all units learn, at 2.75 D none, the more so the larger D."""
+    below, above = _stored(50, 40, 60, 400), _stored(110, 40, 60, 100)
+    assert _linear(50, 40) > 0.9999
+    assert below >= 59
+    assert _linear(110, 40) < 0.01
+    assert above <= 3
+    assert _linear(25, 20) < _linear(50, 40)
+    assert _linear(55, 20) > _linear(110, 40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dim", "epochs"), [(50, 2000), (100, 2000)])
+def test_perceptrons_of_larger_networks_follow_the_two_patterns_per_weight_of_gardner(dim: int, epochs: int) -> None:
+    """At 1.6 D as many units learn as Cover counts dichotomies that are linear, at 2.6 D no more than that; at 2 D half of them, less those
+    that are not reached in `epochs`. Binomial bounds, p > .001."""
+    units = 40
+    assert _stored(round(1.6 * dim), dim, units, epochs) >= binom.ppf(0.001, units, _linear(round(1.6 * dim), dim))
+    assert _stored(2 * dim, dim, units, epochs) <= binom.ppf(0.999, units, 0.5)
+    assert _stored(round(2.6 * dim), dim, units, 200) <= binom.ppf(0.999, units, _linear(round(2.6 * dim), dim))
+
+
 def test_a_willshaw_matrix_fills_as_the_law_of_independent_pairs_says() -> None:
     """Willshaw et al. 1969: with M pairs of k active units in D the fraction of ones is p = 1 - (1 - k²/D²)^M.
 

@@ -1,5 +1,6 @@
 """Learning rules and the sweep over pairwise weights against plain loops in float64, written from the formulas."""
 
+import contextlib
 import math
 
 import pytest
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from ammon.dynamics.sweep import sweep
 from ammon.energies.pairwise_flips import PairwiseFlips
-from ammon.learning.bayes import Bcpnn, Willshaw
+from ammon.learning import field, pseudo_inverse
+from ammon.learning.bayes import BayesianOptimal, Bcpnn, Willshaw
+from ammon.learning.covariance import Covariance, PresynapticCovariance
 from ammon.learning.field import Delta, Perceptron, Storkey, diederich_opper_1, diederich_opper_2
 from ammon.learning.local import LocalRule, SlidingThreshold
 from ammon.learning.pseudo_inverse import PseudoInverse, RecursivePseudoInverse
@@ -202,6 +205,104 @@ def test_bcpnn_is_its_loop(horizon: float | None) -> None:
         for j in range(6):
             q_j, q_ij = floor + (1 - floor) * float(p_j[j]), floor**2 + (1 - floor**2) * float(p_ij[i, j])
             assert float(learned.matrix[i, j]) == pytest.approx(math.log(q_ij / (q_i * q_j)))
+
+
+def test_bcpnn_without_a_floor_of_its_own_takes_one_over_the_number_seen() -> None:
+    x = (_draw(7, 6) > 0.5).double()
+    rule, given = Bcpnn(floor=None), Bcpnn(floor=1 / 8)
+    torch.testing.assert_close(rule.learn(rule.begin(6, 6, x), x, x).matrix, given.learn(given.begin(6, 6, x), x, x).matrix)
+    fading, last = Bcpnn(horizon=3.0, floor=None), Bcpnn(horizon=3.0, floor=1 / 4)
+    torch.testing.assert_close(fading.learn(fading.begin(6, 6, x), x, x).matrix, last.learn(last.begin(6, 6, x), x, x).matrix)
+
+
+def test_covariance_rules_are_the_covariance_of_numpy_and_the_change_of_odds() -> None:
+    x, y = (_draw(9, 6) > 0.3).double(), (_draw(9, 4, seed=1) > 0).double()
+    x[:, 5] = 0
+    found = Covariance()
+    found_matrix = found.learn(found.begin(4, 6, x), y, x).matrix
+    torch.testing.assert_close(found_matrix, torch.cov(torch.cat([y, x], 1).mT, correction=0)[:4, 4:])
+    rule = PresynapticCovariance()
+    matrix = rule.learn(rule.begin(4, 6, x), y, x).matrix
+    for j in range(5):
+        given = y[x[:, j] > 0].mean(0)
+        torch.testing.assert_close(matrix[:, j], given - y.mean(0))
+    assert not matrix[:, 5].any()
+
+
+@pytest.mark.parametrize(("miss", "add"), [(0.0, 0.0), (0.2, 0.05)])
+@pytest.mark.parametrize("modules", [None, 3])
+def test_the_bayesian_field_is_the_log_odds_that_naive_bayes_counts(miss: float, add: float, modules: int | None) -> None:
+    x, prior = (_draw(12, 6) > 0.4).double(), 0.3
+    rule = BayesianOptimal(miss, add, prior, modules)
+    learned = rule.learn(rule.begin(6, 6, x), x, x)
+    cue = (_draw(5, 6, seed=1) > 0).double()
+    size = 6 // modules if modules else 1
+    for row, fields in zip(cue, cue @ learned.matrix.mT + learned.bias, strict=True):
+        for i in range(6):
+            ones, zeros = x[:, i] == 1, x[:, i] == 0
+            odds = math.log((prior + float(ones.sum())) / (prior + float(zeros.sum())))
+            for j in range(6):
+                if i // size == j // size:
+                    continue
+                shown = []
+                for those in (ones, zeros):
+                    on, off = prior + float((x[those, j] == 1).sum()), prior + float((x[those, j] == 0).sum())
+                    chance = (on * (1 - miss) + off * add) / (on + off)
+                    shown.append(chance if row[j] == 1 else 1 - chance)
+                odds += math.log(shown[0] / shown[1])
+            assert float(fields[i]) == pytest.approx(odds)
+
+
+@pytest.mark.parametrize("block", [1, 4, 64])
+@pytest.mark.parametrize("auto", [True, False])
+def test_learning_in_blocks_is_learning_one_by_one(block: int, auto: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(field, "BLOCK", block)
+    x, dim = _signs(70, 30), 30
+    y, post = (x, 30) if auto else (_signs(70, 20, seed=1), 20)
+    storkey = torch.zeros(post, dim, dtype=torch.float64)
+    delta, perceptron = storkey.clone(), storkey.clone()
+    for target, row in zip(y, x, strict=True):
+        ahead = row * ((storkey @ row).unsqueeze(-1) - storkey * row)
+        back = target.unsqueeze(-1) * (target @ storkey - storkey * target.unsqueeze(-1))
+        storkey = storkey + (torch.outer(target, row) - ahead - back) / dim
+        if auto:
+            storkey.fill_diagonal_(0)
+    for _ in range(2):
+        for target, row in zip(y, x, strict=True):
+            delta += 0.8 * torch.outer(target - delta @ row, row) / dim
+            perceptron += torch.outer(target * (target * (perceptron @ row) < 0.5 * dim), row)
+            if auto:
+                perceptron.fill_diagonal_(0)
+    rules = {Storkey(): storkey, Delta(0.8, 2, 1e-9): delta, Perceptron(0.5, 2): perceptron}
+    for rule, plain in rules.items():
+        begun = rule.begin(post, dim, x)
+        found = rule.learn(begun, y, x)  # type: ignore[arg-type]
+        matrix = found if isinstance(found, Tensor) else found.matrix
+        torch.testing.assert_close(matrix, plain, rtol=1e-9, atol=1e-9)
+        if not auto:
+            continue
+        # symmetric to the last bit; and no pattern at all is no change
+        assert not isinstance(rule, Storkey) or torch.equal(matrix, matrix.mT)
+        none = rule.learn(found, x[:0], x[:0])  # type: ignore[arg-type]
+        assert torch.equal(none if isinstance(none, Tensor) else none.matrix, matrix)
+
+
+@pytest.mark.parametrize("auto", [True, False])
+@pytest.mark.parametrize("copies", [0, 3])
+def test_the_recursive_pseudo_inverse_takes_blocks_in_as_it_takes_one_by_one(
+    auto: bool, copies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = _draw(40, 50)
+    # copies make the second block one that must be gone through one by one
+    x = torch.cat([x[:20], 2 * x[:copies], x[20:]])
+    y, rule, states = (x if auto else _draw(len(x), 4, seed=1)), RecursivePseudoInverse(), []
+    for block in (1, 16):
+        monkeypatch.setattr(pseudo_inverse, "BLOCK", block)
+        with pytest.warns(UserWarning, match=f"{copies} of") if copies else contextlib.nullcontext():
+            states.append(rule.learn(rule.begin(y.shape[1], 50, x), y, x))
+    for one, many in zip(*states, strict=True):
+        torch.testing.assert_close(many, one, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(states[1].inverse, torch.linalg.pinv(x.mT @ x, hermitian=True, rtol=1e-10), rtol=1e-6, atol=1e-9)
 
 
 def plain_sweep(weights: Tensor, bias: Tensor, state: Tensor, order: Tensor, free: Tensor) -> Tensor:

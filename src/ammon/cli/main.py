@@ -8,10 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from ammon import __version__
+from ammon.cli import episodes
+from ammon.cli.ask import ask
+from ammon.cli.experiments import experiments
 from ammon.cli.free_recall import app as free_recall
 from ammon.cli.listing import list_memories
+from ammon.cli.plot import plot
 from ammon.cli.recall import recall
 from ammon.cli.refusal import Refusal
+from ammon.cli.remember import remember
+from ammon.cli.report import report
+from ammon.cli.run import run
+from ammon.cli.serve import serve
 
 # what typer raises for a wrong command line; it has no public name of its own
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -19,7 +27,15 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Associative memory: store patterns, recall them from cues.")
 app.command("list")(list_memories)
 app.command("recall")(recall)
+app.command("run")(run)
+app.command("experiments")(experiments)
+app.command("plot")(plot)
+app.command("report")(report)
 app.add_typer(free_recall, name="free-recall")
+app.command("remember")(remember)
+app.command("ask")(ask)
+app.command("serve")(serve)
+app.add_typer(episodes.app, name="episodes")
 
 
 @app.callback(invoke_without_command=True)

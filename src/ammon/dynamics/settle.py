@@ -123,7 +123,7 @@ def _iterate(update: Update, cue: Tensor, steps: int, tolerance: float, keep: bo
         new = update(old, rows)
         with torch.no_grad():
             still = _largest_change(new, old) <= tolerance
-            back = ~still & (_largest_change(new, last[rows]) <= tolerance) if step else torch.zeros_like(still)
+            back = ~still & (_largest_change(new, last if everyone else last[rows]) <= tolerance) if step else torch.zeros_like(still)
             last = old.detach() if everyone else last.index_copy(0, rows, old.detach())
         state = new if everyone else state.index_copy(0, rows, new)
         if keep:

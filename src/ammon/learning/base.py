@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ammon.shapes import check_count
+
 PairwiseWeights = Float[Tensor, "post pre"]
 Post = Float[Tensor, "pattern post"]
 Pre = Float[Tensor, "pattern pre"]
@@ -93,3 +95,18 @@ def check_binary(where: str, what: str, rows: Tensor) -> None:
     """Refuse rows with entries other than 0 and 1."""
     if not bool(((rows == 0) | (rows == 1)).all()):
         raise ValueError(f"{where}: the {what} must hold only 0 and 1; binarise it first, e.g. (x > threshold).float().")
+
+
+def module_size(where: str, units: int, modules: int) -> int:
+    """Units in each of so many equal modules; ValueError unless they come out even."""
+    check_count(where, "modules", modules)
+    if units % modules:
+        raise ValueError(f"{where}: {units} units do not make {modules} equal modules; choose a number that divides {units}.")
+    return units // modules
+
+
+def cut_modules_(matrix: Tensor, size: int = 1) -> Tensor:
+    """Set the weights inside each module of `size` units to 0, in place; modules of one unit are the diagonal."""
+    count = len(matrix) // size
+    matrix.view(count, size, count, size).diagonal(dim1=0, dim2=2).zero_()
+    return matrix

@@ -1,6 +1,8 @@
 """Rules that also read the local field h = W x: what the network would answer by itself decides how much is learned.
 
-Patterns x [pattern, pre] → y [pattern, post], one after the other, so each change sees those before it.
+Patterns x [pattern, pre] → y [pattern, post], one after the other, so each change sees those before it. The changes of a block of
+patterns are kept as their factors: fields then come from one product with the weights and from products among the patterns of the
+block, and the weights are touched once a block. The result is that of the plain loop, up to rounding.
 """
 
 from collections.abc import Callable
@@ -12,6 +14,9 @@ from torch import Tensor
 
 from ammon.learning.base import PairwiseWeights, Post, Pre, Trained, untrained, wide
 from ammon.shapes import check_bipolar, check_count, check_positive
+
+# patterns whose changes are kept as factors before the weights are touched
+BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,11 @@ class Storkey:
         check_bipolar("Storkey.learn", "pattern", pre)
         check_bipolar("Storkey.learn", "value", post)
         learned = wide(state).clone()
-        for y, x in zip(post.to(learned), pre.to(learned), strict=True):
-            ahead = x * ((learned @ x).unsqueeze(-1) - learned * x)
-            # one population: the transpose itself, so that the weights stay symmetric to the last bit
-            back = ahead.mT if post is pre else y.unsqueeze(-1) * (y @ learned - learned * y.unsqueeze(-1))
-            learned += (torch.outer(y, x) - (ahead + back)) / max(learned.shape)
-            if post is pre:
-                learned.fill_diagonal_(0)
+        auto, y, x = post is pre, post.to(learned), pre.to(learned)
+        # each pattern scales the weights by 1 + 2/D: blocks so short that this stays below e lose no digits
+        block = max(1, min(BLOCK, max(learned.shape) // 2))
+        for values, keys in zip(torch.split(y, block), torch.split(x, block), strict=True):
+            learned = _storkey_block(learned, keys if auto else values, keys, auto)
         return learned.to(state.dtype)
 
 
@@ -133,6 +136,37 @@ def diederich_opper_2(epochs: int = 100, tolerance: float = 1e-3) -> Delta:
 Correction = Callable[[Tensor, Tensor, Tensor], Tensor]  # of targets, fields and squared lengths of the patterns
 
 
+def _storkey_block(weights: Tensor, y: Tensor, x: Tensor, auto: bool) -> Tensor:
+    """The weights after the patterns of a block: ΔW = (y xᵀ - h xᵀ - y bᵀ + 2 W)/D, h = W x and b = Wᵀ y, the diagonal left out if auto.
+
+    So W after t patterns is c^t W₀ + Σ_s c^(t-1-s) (y_s x_sᵀ - h_s x_sᵀ - y_s b_sᵀ)/D with c = 1 + 2/D.
+    """
+    size, count = max(weights.shape), len(x)
+    growth = 1 + 2 / size
+    # what is left of the change by pattern s when t comes: [t, s]
+    left = growth ** (torch.arange(count + 1)[:, None] - 1 - torch.arange(count)).to(weights)
+    fields, returns = x @ weights.mT, y @ weights
+    pairs, targets = x @ x.mT, y @ y.mT
+    own = weights.new_zeros(len(weights))
+    for t in range(count):
+        past, share = slice(t), left[t, :t] / size
+        fields[t] *= growth**t
+        fields[t] += (share * pairs[t, :t]) @ (y[past] - fields[past]) - (share * (returns[past] @ x[t])) @ y[past]
+        if auto:
+            fields[t] -= own * x[t]
+            own = growth * own + (1 - 2 * fields[t] * x[t]) / size
+            returns[t] = fields[t]
+        else:
+            returns[t] *= growth**t
+            returns[t] += (share * targets[t, :t]) @ (x[past] - returns[past]) - (share * (fields[past] @ y[t])) @ x[past]
+    share = left[count].unsqueeze(-1) / size
+    if auto:
+        # one half and its transpose, so that the weights stay symmetric to the last bit
+        half = (share * (x / 2 - fields)).mT @ x
+        return (growth**count * weights + (half + half.mT)).fill_diagonal_(0)
+    return growth**count * weights + (share * (y - fields)).mT @ x - (share * y).mT @ returns
+
+
 def _train(
     state: Trained, post: Tensor, pre: Tensor, epochs: int, tolerance: float, self_connections: bool, step: Correction, residual: Correction
 ) -> Trained:
@@ -143,11 +177,23 @@ def _train(
     x, y = pre.to(weights), post.to(weights)
     lengths = x.square().sum(-1, keepdim=True)
     own = self_connections or post is not pre
+    parts = zip(torch.split(x, BLOCK), torch.split(y, BLOCK), torch.split(lengths, BLOCK), strict=True)
+    blocks = [(keys, values, sizes, keys @ keys.mT) for keys, values, sizes in parts]
     left, made = torch.zeros_like(lengths[0, 0]), 0
     while made < epochs:
         made += 1
-        for target, row, length in zip(y, x, lengths, strict=True):
-            weights.addr_(step(target, weights @ row, length), row)
+        for keys, values, sizes, pairs in blocks:
+            fields, steps = keys @ weights.mT, torch.zeros_like(values)
+            voted = torch.zeros_like(values[0])
+            for t in range(len(keys)):
+                field = torch.addmv(fields[t], steps[:t].mT, pairs[:t, t])
+                if not own:
+                    # what the changes of this block would let each unit tell itself
+                    field -= voted * keys[t]
+                steps[t] = step(values[t], field, sizes[t])
+                if not own:
+                    voted += steps[t] * keys[t]
+            weights.addmm_(steps.mT, keys)
             if not own:
                 weights.fill_diagonal_(0)
         left = residual(y, x @ weights.mT, lengths)

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ammon.learning.reduced import Reduced
+
 Square = Float[Tensor, "pattern pattern"]
 Dual = Float[Tensor, "pattern unit"]
 
@@ -37,18 +39,49 @@ class DualRule(Protocol):
         """The coefficients for ±1 targets. start: coefficients to begin with; `gram` keeps the factor it was given last."""
         ...
 
+    def solve_reduced(self, problem: Reduced, start: Dual | None = None) -> tuple[Dual, Fit]:
+        """The same for the few coefficients [feature, unit] of a problem in a space of features."""
+        ...
+
+
+class Factor:
+    """The Cholesky factor of K + shift · I. It can grow by a border and lose rows, so that K itself need not be kept."""
+
+    def __init__(self, lower: Square, shift: float) -> None:
+        self.lower, self.shift = lower, shift
+
+    def grown(self, matrix: Square) -> "Factor | None":
+        """With new patterns, `matrix` being the Gram matrix of all, O(P²) per pattern; None if rounding leaves no positive pivot."""
+        old = len(self.lower)
+        if len(matrix) == old:
+            return self
+        below = torch.linalg.solve_triangular(self.lower, matrix[:old, old:], upper=False).mT
+        schur = matrix[old:, old:] - below @ below.mT
+        schur.diagonal().add_(self.shift)
+        last, failed = torch.linalg.cholesky_ex(schur)
+        return None if bool(failed) else Factor(_bordered(self.lower, below, last), self.shift)
+
+    def without(self, indices: Int[Tensor, " index"]) -> "Factor | None":
+        """Less some patterns: rotated in place of theirs, O(P²) for few of them; None for many, where factoring anew costs less."""
+        if len(indices) > 4 * BLOCK:
+            return None
+        kept = torch.ones(len(self.lower), dtype=torch.bool, device=self.lower.device)
+        kept[indices] = False
+        rows = self.lower[kept]
+        return Factor(_rotated(rows[:, kept], rows[:, ~kept], first=int(indices.min()) if len(indices) else len(rows)), self.shift)
+
 
 class Gram:
-    """A Gram matrix K, and the Cholesky factor of K + shift · I once it has been asked for."""
+    """A Gram matrix K, and the Cholesky factor of K + shift · I once it has been asked for, or if one is held already."""
 
-    def __init__(self, matrix: Square, lower: Square | None = None, shift: float = 0.0) -> None:
-        self.matrix, self.lower, self.shift = matrix, lower, shift
+    def __init__(self, matrix: Square, held: Factor | None = None) -> None:
+        self.matrix, self.held = matrix, held
 
     def factor(self, shift: float) -> bool:
         """Factor K + shift · I; False where rounding leaves it without a positive pivot."""
-        if self.lower is not None and self.shift == shift:
+        if self.held is not None and self.held.shift == shift:
             return True
-        self.lower = None
+        self.held = None
         own = self.matrix.diagonal().clone()
         # shifted in place and back: no copy of what may be as large as the machine; columns as rows, which LAPACK need not turn
         self.matrix.diagonal().add_(shift)
@@ -56,40 +89,14 @@ class Gram:
         self.matrix.diagonal().copy_(own)
         if bool(failed):
             return False
-        self.lower, self.shift = lower, shift
+        self.held = Factor(lower, shift)
         return True
 
     def solve(self, rows: Float[Tensor, "unit pattern"]) -> Float[Tensor, "unit pattern"]:
         """rows (K + shift · I)⁻¹; a contiguous row per unit is what LAPACK takes as it is."""
-        if self.lower is None:
+        if self.held is None:
             raise ValueError("Gram.solve: nothing is factored yet; call factor(shift) first.")
-        return torch.cholesky_solve(rows.mT, self.lower).mT
-
-    def grown(self, rows: Float[Tensor, "new all"]) -> "Gram":
-        """With new patterns: `rows` compares them with all, themselves last. The factor grows by a border, O(P²) per pattern."""
-        old = len(self.matrix)
-        cross, corner = rows[:, :old], rows[:, old:]
-        matrix = _bordered(self.matrix, cross.mT, cross, (corner + corner.mT) / 2)
-        if self.lower is None or not old:
-            return Gram(matrix)
-        below = torch.linalg.solve_triangular(self.lower, cross.mT, upper=False).mT
-        schur = matrix[old:, old:] - below @ below.mT
-        schur.diagonal().add_(self.shift)
-        last, failed = torch.linalg.cholesky_ex(schur)
-        if bool(failed):
-            return Gram(matrix)
-        return Gram(matrix, _bordered(self.lower, None, below, last), self.shift)
-
-    def without(self, indices: Int[Tensor, " index"]) -> "Gram":
-        """Less some patterns. The factor is rotated in place of theirs, O(P²) for few of them."""
-        kept = torch.ones(len(self.matrix), dtype=torch.bool, device=self.matrix.device)
-        kept[indices] = False
-        matrix = self.matrix[kept][:, kept]
-        # many at once: factoring anew costs less
-        if self.lower is None or len(indices) > 4 * BLOCK:
-            return Gram(matrix)
-        rows = self.lower[kept]
-        return Gram(matrix, _rotated(rows[:, kept], rows[:, ~kept], first=int(indices.min()) if len(indices) else len(matrix)), self.shift)
+        return torch.cholesky_solve(rows.mT, self.held.lower).mT
 
 
 def least_norm(matrix: Square, targets: Dual, penalty: float) -> Dual:
@@ -134,13 +141,11 @@ def _negligible(matrix: Tensor) -> float:
     return 4 * len(matrix) * float(torch.finfo(matrix.dtype).eps)
 
 
-def _bordered(matrix: Tensor, right: Tensor | None, below: Tensor, corner: Tensor) -> Tensor:
-    old = len(matrix)
+def _bordered(lower: Tensor, below: Tensor, corner: Tensor) -> Tensor:
+    old = len(lower)
     # column by column, as LAPACK keeps factors: no copy in later solves
-    whole = matrix.new_zeros(old + len(corner), old + len(corner)).mT
-    whole[:old, :old], whole[old:, :old], whole[old:, old:] = matrix, below, corner
-    if right is not None:
-        whole[:old, old:] = right
+    whole = lower.new_zeros(old + len(corner), old + len(corner)).mT
+    whole[:old, :old], whole[old:, :old], whole[old:, old:] = lower, below, corner
     return whole
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ammon.learning.kernel import Dual, Fit, Gram
+from ammon.learning.reduced import Reduced
 from ammon.shapes import check_count, check_positive
 
 # iterations of the search for the first length, and how many patterns tell it well enough where all are new
@@ -21,6 +22,8 @@ NEWTON, SAMPLE = 8, 512
 DEPTH = 5
 # the mean curvature may be off by this factor before a new factorisation pays
 STALE = 2.0
+# products of one Newton step in a space of few features, and how often it may be halved
+PRODUCTS, HALVINGS = 30, 20
 # iterations before the curvature is looked at again, and factorisations in all
 WAIT, FACTORISATIONS = 3, 4
 
@@ -39,9 +42,9 @@ class Logistic:
         problem = _Problem(gram, targets.mT.contiguous(), self.penalty)
         zero = torch.zeros_like(problem.targets)
         at = problem.at(zero, zero) if start is None else problem.at(start.mT.contiguous())
-        curvature = _guess(gram.matrix, self.penalty) if start is None else _curvature(at)
-        if gram.lower is not None and not _stale(self.penalty / gram.shift, curvature):
-            curvature = self.penalty / gram.shift
+        curvature = _guess(float(gram.matrix.diagonal().mean()), self.penalty) if start is None else _curvature(at)
+        if gram.held is not None and not _stale(self.penalty / gram.held.shift, curvature):
+            curvature = self.penalty / gram.held.shift
         problem.factor(curvature)
         steps, waited, factored, count = _Steps(), 0, 1, 0
         if not at.residual <= self.tolerance:
@@ -62,6 +65,73 @@ class Logistic:
             at = problem.at(at.dual)
             at = at if at.residual < best.residual else best
         return at.dual.mT, Fit(at.residual, count, at.residual <= self.tolerance)
+
+    def solve_reduced(self, problem: Reduced, start: Dual | None = None) -> tuple[Dual, Fit]:
+        """The same loss in a space of few features, by Newton's method: each unit's step by conjugate gradients, all units together.
+
+        Where features cannot tell patterns apart the curvature is uneven, so that one mean curvature is no longer enough.
+        """
+
+        def at(place: Tensor) -> _Place:
+            loss, bend = torch.zeros_like(place[:, 0]), torch.zeros_like(place[:, 0])
+
+            def error(field: Tensor, targets: Tensor) -> Tensor:
+                margin = targets * field
+                wrong = torch.sigmoid(-margin)
+                loss.sub_(logsigmoid(margin).sum(0).to(loss))
+                bend.add_((wrong - wrong.square()).sum(0).to(bend))
+                return wrong * targets
+
+            left = problem.gather(place.mT, error).mT - self.penalty * place
+            loss.add_(self.penalty / 2 * place.square().sum(-1))
+            return _Place(place, left, loss, (bend / max(1, problem.count)).clamp_min_(1e-6), problem.size(left))
+
+        now = at(torch.zeros(problem.units, len(problem.moments)).to(problem.moments) if start is None else problem.place(start).mT)
+        count = 0
+        while not now.residual <= self.tolerance and count < self.iterations:
+            step, taken = self._newton(problem, now)
+            new, count = at(now.place + step), count + 1 + taken
+            for _ in range(HALVINGS):
+                worse = ~(new.loss <= now.loss + 16 * torch.finfo(new.loss.dtype).eps * now.loss.abs()).unsqueeze(-1)
+                if not bool(worse.any()):
+                    break
+                step = torch.where(worse, step / 2, step)
+                new, count = at(now.place + step), count + 1
+            now = new
+        return problem.dual(now.place.mT), Fit(now.residual, count, now.residual <= self.tolerance)
+
+    def _newton(self, problem: Reduced, now: "_Place") -> tuple[Tensor, int]:
+        """The Newton step of every unit to a tenth of its gradient or better, and the products that it took."""
+
+        def product(rows: Tensor) -> Tensor:
+            return problem.curve(now.place.mT, rows.mT).mT + self.penalty * rows
+
+        scale = now.curvature.unsqueeze(-1) * problem.moments + self.penalty
+        step, left = torch.zeros_like(now.place), now.left
+        way = left / scale
+        size = (left * way).sum(-1, keepdim=True)
+        enough, taken = size * min(0.01, now.residual), 0
+        while bool((size > enough).any()) and taken < PRODUCTS:
+            turned = product(way)
+            # units that are done stay as they are
+            length = torch.where(size > enough, size / (way * turned).sum(-1, keepdim=True).clamp_min(1e-300), 0)
+            step, left = step + length * way, left - length * turned
+            scaled = left / scale
+            new = (left * scaled).sum(-1, keepdim=True)
+            way = torch.where(size > enough, scaled + new / size.clamp_min(1e-300) * way, way)
+            size, taken = torch.where(size > enough, new, size), taken + 1
+        return step, taken
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Coefficients in the space of features [unit, direction], what is left of the gradient there, loss and mean p(1 - p) of each unit."""
+
+    place: Tensor
+    left: Tensor
+    loss: Tensor
+    curvature: Tensor
+    residual: float
 
 
 @dataclass(frozen=True)
@@ -108,13 +178,14 @@ class _Problem:
     """The loss of all units, and steps down it."""
 
     def __init__(self, gram: Gram, targets: Tensor, penalty: float) -> None:
-        self.gram, self.targets, self.penalty = gram, targets, penalty
+        self.gram, self.targets, self.penalty, self.shift = gram, targets, penalty, 0.0
 
     def factor(self, curvature: float) -> None:
         """Factor K + λ/d̄ I, with more than that where rounding asks for it."""
         shift = self.penalty / curvature
         while not self.gram.factor(shift):
             shift = max(4 * shift, float(torch.finfo(self.targets.dtype).eps) * float(self.gram.matrix.diagonal().sum()))
+        self.shift = shift
 
     def at(self, dual: Tensor, field: Tensor | None = None) -> _Point:
         field = dual @ self.gram.matrix if field is None else field
@@ -147,7 +218,7 @@ class _Problem:
     def _plain(self, at: _Point, curvature: float) -> tuple[Tensor, Tensor]:
         """The plain step, and K step: no product is needed, since d̄ (K + sI) step = r."""
         step = self.gram.solve(at.left).div_(curvature)
-        return step, (at.left / curvature).sub_(step, alpha=self.gram.shift)
+        return step, (at.left / curvature).sub_(step, alpha=self.shift)
 
     def _safe(self, at: _Point, new: _Point, step: Tensor, along: Tensor) -> _Point:
         """The new point; for units whose loss rose, the plain step as far as the bound 1/4 on p(1 - p) lets it fall for sure
@@ -163,9 +234,8 @@ class _Problem:
         return self.at(dual, field)
 
 
-def _guess(matrix: Tensor, penalty: float) -> float:
+def _guess(own: float, penalty: float) -> float:
     """p(1 - p) of one pattern alone: λα = σ(-κα), κ its kernel with itself; solved for u = κα by bisection."""
-    own = float(matrix.diagonal().mean())
     low, high = 0.0, own / penalty + 1
     for _ in range(60):
         middle = (low + high) / 2

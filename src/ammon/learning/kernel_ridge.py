@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ammon.learning.kernel import Dual, Fit, Gram, Square, least_norm
+from ammon.learning.reduced import Reduced
 from ammon.shapes import check_positive
 
 # solves with one factor: the first, and corrections by its own residual
@@ -44,6 +45,18 @@ class Ridge:
                 break
             dual, residual = better, now
         return dual.mT, Fit(residual, solves, residual <= self.tolerance)
+
+    def solve_reduced(self, problem: Reduced, start: Dual | None = None) -> tuple[Dual, Fit]:
+        """The same in a space of few features, where the moments of the patterns are diagonal."""
+        shrunk = problem.moments.unsqueeze(-1) + self.penalty
+        place = problem.gather(None, lambda _, targets: targets) / shrunk
+        residual, solves = float("inf"), 1
+        while True:
+            left = problem.gather(place, lambda field, targets: targets - field) - self.penalty * place
+            residual = problem.size(left.mT)
+            if residual <= self.tolerance or solves == SOLVES:
+                return problem.dual(place), Fit(residual, solves, residual <= self.tolerance)
+            place, solves = place + left / shrunk, solves + 1
 
 
 def ridge_path(gram: Square, targets: Dual, penalties: Sequence[float]) -> Float[Tensor, "penalty pattern unit"]:

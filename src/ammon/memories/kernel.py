@@ -15,13 +15,15 @@ from torch import Tensor
 
 from ammon.dynamics.settle import Recall, Settling, settle
 from ammon.dynamics.sweep import sweep
-from ammon.learning.kernel import DualRule, Fit, Gram, dependent
+from ammon.learning.kernel import DualRule, Factor, Fit, Gram, dependent
+from ammon.learning.reduced import Reduced, second_moments
 from ammon.memories.bank import Bank
 from ammon.memories.base import Memory
 from ammon.memories.binary import Order
 from ammon.memories.checks import check_cue, check_pair
 from ammon.parts.kernels import Kernel, PolynomialKernel, UpToScale, check_finite, gram
 from ammon.parts.lagrangians import Identity, Sign
+from ammon.parts.reduction import Landmarks, RandomFeatures
 from ammon.parts.retrieve import retrieve
 from ammon.parts.similarity import Dot, Similarity
 from ammon.shapes import Energies, Index, Rows, States, Weights, check_bipolar, check_count
@@ -36,10 +38,20 @@ class KernelMemory(Memory):
     many as are asked for where values have the size of keys: write(ξ[:-1], ξ[1:]) is a sequence, and recall(cue, steps=n) walks it.
     Neither descends a known energy: -Σ s h, the papers' pseudo-energy, is no proven Lyapunov function.
     steps: at most so many for auto-association. fit: what the last fit found; None while the memory is empty.
-    Written patterns keep their Gram matrix and its factor (2 pattern² numbers) so that writing on and forgetting fit from there.
+    Written patterns keep the factor of their Gram matrix (pattern² numbers) so that writing on and forgetting fit from there.
+    reduction: for many patterns, a space of few features in which the same loss is fitted: `Landmarks` or `RandomFeatures`. Patterns then
+    pass by in blocks, nothing of size pattern² is made, and there is one coefficient per feature and unit.
     """
 
-    def __init__(self, dim: int, kernel: Similarity, rule: DualRule, update: Order = "synchronous", steps: int = 30) -> None:
+    def __init__(
+        self,
+        dim: int,
+        kernel: Similarity,
+        rule: DualRule,
+        update: Order = "synchronous",
+        steps: int = 30,
+        reduction: Landmarks | RandomFeatures | None = None,
+    ) -> None:
         super().__init__()
         check_count("KernelMemory", "dim", dim)
         check_count("KernelMemory", "steps", steps)
@@ -49,26 +61,34 @@ class KernelMemory(Memory):
             kernel = PolynomialKernel(1, offset=0.0)
         if not isinstance(kernel, Kernel):
             raise TypeError(f"KernelMemory: {type(kernel).__name__} is no kernel; take one of ammon.parts.kernels, or Dot.")
-        self.dim, self.kernel, self.rule, self.update, self.steps = dim, kernel, rule, update, steps
+        if reduction is not None:
+            reduction.check(kernel, dim, update)
+        self.dim, self.kernel, self.rule, self.update, self.steps, self.reduction = dim, kernel, rule, update, steps, reduction
         self.keys, self.values = Bank(dim), Bank()
         self.fit: Fit | None = None
         self.register_buffer("dual", torch.empty(0, 0))
+        self.register_buffer("landmarks", torch.empty(0, dim))
         self.dual: Tensor
-        self._gram: Gram | None = None
+        self.landmarks: Tensor  # [landmark, dim]; none without that reduction
+        self._factor: Factor | None = None
+        self._products: Tensor | None = None  # Σ f fᵀ of the features of all patterns, in float64
 
     def write(self, patterns: Rows, values: Rows | None = None) -> None:
         check_pair(self, patterns, values, self.values.dim if self._hetero else None)
         check_bipolar("KernelMemory.write", "pattern" if values is None else "value", patterns if values is None else values)
         if not len(patterns):
             return
+        if self.reduction is not None:
+            self._write_reduced(patterns, values)
+            return
         old = len(self)
         rows = patterns.detach() if not old else torch.cat([self.keys.rows, patterns.detach().to(self.keys.rows)])
-        grown = self._compared(rows, old)
-        self._learn(grown, patterns if values is None else values, old)
-        self.keys.append(patterns)
-        if values is not None:
-            self.values.append(values)
-        superfluous = dependent(grown.matrix, self.kernel.strict, old)
+        compared = Gram(gram(self.kernel, _wide(rows)))
+        if self._factor is not None and old:
+            compared.held = self._factor.grown(compared.matrix)
+        self._learn(compared, patterns if values is None else values, old)
+        self._append(patterns, values)
+        superfluous = dependent(compared.matrix, self.kernel.strict, old)
         if superfluous:
             warnings.warn(
                 f"KernelMemory.write: {superfluous} of the {len(self)} patterns are equal to others, or depend on them under this "
@@ -89,10 +109,11 @@ class KernelMemory(Memory):
             raise ValueError(f"KernelMemory.forget: the memory holds patterns 0 to {len(self) - 1}, got {indices!r}.")
         kept = torch.ones(len(self), dtype=torch.bool, device=chosen.device)
         kept[chosen] = False
+        gone = self.keys.rows[chosen]
         if not bool(kept.any()):
-            self.fit, self._gram, self.dual = None, None, self.dual[:0]
-        else:
-            left = self._compared(self.keys.rows, len(self)).without(chosen)
+            self.fit, self._factor, self._products, self.dual, self.landmarks = None, None, None, self.dual[:0], self.landmarks[:0]
+        elif self.reduction is None:
+            left = Gram(gram(self.kernel, _wide(self.keys.rows[kept])), None if self._factor is None else self._factor.without(chosen))
             targets, self.dual = self._targets()[kept], self.dual[kept]
             self._learn(left, targets[:0], len(targets), targets)
         for bank in (self.keys, self.values) if self._hetero else (self.keys,):
@@ -100,6 +121,10 @@ class KernelMemory(Memory):
             bank.clear()
             if len(rows):
                 bank.append(rows)
+        if self.reduction is not None and len(self):
+            if self._products is not None:
+                self._products = self._products - second_moments(self._features, _wide(gone))
+            self._reduce(start=True)
         self._warn("forget")
 
     def recall(self, cue: States, **settling: Unpack[Settling]) -> Recall:
@@ -110,7 +135,11 @@ class KernelMemory(Memory):
         if self.update == "synchronous":
             return settle(lambda state, rows: self._step(state), cue, **settling)
         check_bipolar("KernelMemory.recall", "cue", cue)
-        generator, clamp, fields = settling.get("generator"), settling.get("clamp"), KernelFields(self._keys(), self._dual(), self.kernel)
+        generator, clamp, fields = (
+            settling.get("generator"),
+            settling.get("clamp"),
+            KernelFields(self._centres(), self._dual(), self.kernel),
+        )
 
         def in_turn(state: Tensor, rows: Tensor) -> Tensor:
             # one order for the whole batch: an item's answer does not depend on its batch mates
@@ -148,31 +177,26 @@ class KernelMemory(Memory):
         return settle(lambda state, rows: state, cue, read=self._step, **settling)
 
     def _step(self, state: Tensor) -> Tensor:
-        keys = self._keys()
-        # only signs are asked for, so no row of kernels need underflow as a whole
-        fields = retrieve(state.to(keys), keys, self._dual(), UpToScale(self.kernel), Identity())
+        keys = self._centres()
+        if isinstance(self.reduction, RandomFeatures):
+            fields = self.reduction.features(_wide(state)) @ self._dual()
+        else:
+            # only signs are asked for, so no row of kernels need underflow as a whole
+            fields = retrieve(state.to(keys), keys, self._dual(), UpToScale(self.kernel), Identity())
         return Sign().activation(fields).to(state.dtype)
 
     def _keys(self) -> Tensor:
         return _wide(self.keys.rows)
+
+    def _centres(self) -> Tensor:
+        """What a state is compared with: the patterns, or the landmarks that stand for them."""
+        return self.landmarks.to(self._keys()) if isinstance(self.reduction, Landmarks) else self._keys()
 
     def _dual(self) -> Tensor:
         return self.dual.to(self._keys().dtype)
 
     def _targets(self) -> Tensor:
         return self.values.rows if self._hetero else self.keys.rows
-
-    def _compared(self, rows: Tensor, known: int) -> Gram:
-        """The Gram matrix of the rows, of which the first `known` are held already."""
-        rows = _wide(rows)
-        held = self._gram
-        if held is None or not known:
-            return Gram(gram(self.kernel, rows))
-        if len(rows) == known:
-            return held
-        cross = self.kernel(rows[known:], rows)
-        check_finite(self.kernel, cross)
-        return held.grown(cross)
 
     def _learn(self, compared: Gram, new: Tensor, old: int, held: Tensor | None = None) -> None:
         """Fit the targets held (by default all so far) and new ones, from the coefficients of the `old`."""
@@ -182,7 +206,52 @@ class KernelMemory(Memory):
         if old:
             start = torch.cat([self.dual.to(targets), torch.zeros_like(targets[old:])])
         dual, fit = self.rule.solve(compared, targets, start)
-        self.dual, self.fit, self._gram = dual.contiguous(), fit, compared
+        self.dual, self.fit, self._factor = dual.contiguous(), fit, compared.held
+
+    def _append(self, patterns: Tensor, values: Tensor | None) -> None:
+        self.keys.append(patterns)
+        if values is not None:
+            self.values.append(values)
+
+    def _write_reduced(self, patterns: Tensor, values: Tensor | None) -> None:
+        assert self.reduction is not None
+        old, like = len(self), self.keys.rows if len(self) else patterns.detach()
+        new = _wide(patterns.detach().to(like))
+        if isinstance(self.reduction, RandomFeatures):
+            self.reduction.features.to(new)
+        drawn = self.reduction.draw(new, len(self.landmarks) if old else 0)
+        if len(drawn):
+            landmarks = drawn if not old else torch.cat([self.landmarks.to(drawn), drawn])
+            check_finite(self.kernel, self.kernel(landmarks, landmarks))
+            self.landmarks, self._products = landmarks, None
+        self._append(patterns, values)
+        if self._products is not None:
+            self._products = self._products + second_moments(self._features, new)
+        self._reduce(start=bool(old) and not len(drawn))
+        self._warn("write")
+        needed = self.reduction.wanting(self.kernel, self._keys(), self._features, self._metric())
+        if needed:
+            warnings.warn(f"KernelMemory.write: {needed}", stacklevel=3)
+
+    def _features(self, rows: Tensor) -> Tensor:
+        if isinstance(self.reduction, RandomFeatures):
+            random: Tensor = self.reduction.features(rows)
+            return random
+        features: Tensor = self.kernel(rows, self.landmarks)
+        return features
+
+    def _metric(self) -> Tensor | None:
+        if isinstance(self.reduction, RandomFeatures):
+            return None
+        metric: Tensor = gram(self.kernel, self.landmarks)
+        return metric
+
+    def _reduce(self, start: bool) -> None:
+        """Fit all patterns held in the space of features, from the coefficients that are there if they are to be the start."""
+        if self._products is None:
+            self._products = second_moments(self._features, _wide(self.keys.rows))
+        problem = Reduced(self._features, _wide(self.keys.rows), self._targets(), self._metric(), self._products)
+        self.dual, self.fit = self.rule.solve_reduced(problem, self.dual if start else None)
 
     def _warn(self, method: str) -> None:
         if self.fit is not None and not self.fit.converged:
@@ -203,15 +272,16 @@ class KernelMemory(Memory):
 
     def _apply(self, *args: Any, **kwargs: Any) -> "KernelMemory":
         # in another dtype or on another device what was factored is of no use
-        self._gram = None
+        self._factor, self._products = None, None
         super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
         return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        self._gram = None
+        self._factor, self._products = None, None
         # coefficients of another number of patterns than this one's are no error: they replace them
-        if prefix + "dual" in state_dict:
-            self.dual = torch.empty_like(state_dict[prefix + "dual"])
+        for name in ("dual", "landmarks"):
+            if prefix + name in state_dict:
+                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
@@ -236,6 +306,10 @@ class KernelFields:
         """h of each of `units`, up to a positive factor per row."""
         length = float(len(self.units))
         return self.kernel.of(carried, length, length, scale_free=True) @ self.dual[:, units]
+
+    def field_after(self, carried: Tensor, last: Tensor, spins: Tensor, units: slice) -> Float[Tensor, "item unit"]:
+        """The same where each unit has its own row of `carried`, named by `last`."""
+        return self.field(carried, spins, units).gather(0, last)
 
     def change(self, units: Index, new: Float[Tensor, " index"]) -> Float[Tensor, "index pattern"]:
         """How the overlaps move when units[k] becomes new[k], row by row."""

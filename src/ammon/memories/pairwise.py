@@ -14,12 +14,14 @@ from ammon.dynamics.sweep import sweep
 from ammon.energies.pairwise_flips import PairwiseFlips
 from ammon.energies.quadratic import QuadraticEnergy
 from ammon.learning.base import Fit, Learned, Rule, Trained, tensors
+from ammon.learning.hebb import Hebb
+from ammon.learning.local import LocalRule
 from ammon.memories.bank import Bank
 from ammon.memories.base import Memory
 from ammon.memories.binary import Order
 from ammon.memories.checks import check_cue, check_pair
 from ammon.parts.lagrangians import Identity, Lagrangian, Sign
-from ammon.shapes import Energies, Rows, States, Weights, check_bipolar, check_count
+from ammon.shapes import Energies, Rows, States, Weights, check_bipolar, check_count, check_rows
 
 
 class PairwiseMemory(Memory):
@@ -87,6 +89,30 @@ class PairwiseMemory(Memory):
             if targets is not None:
                 self.values.append(targets)
         self.written = self.written + torch.tensor([len(patterns), 0 if values is None else len(values)], device=self.written.device)
+
+    def forget(self, patterns: Rows, values: Rows | None = None) -> None:
+        """Take away patterns that were written, and with them their values, by Hebb's product with the opposite sign.
+
+        What was never written would leave a hole. TypeError unless the rule is Hebb's, without forgetting of its own.
+        """
+        where = "PairwiseMemory.forget"
+        if not isinstance(self.rule, Hebb) or self.rule.forgetting:
+            raise TypeError(
+                f"{where}: only what Hebb's rule has summed can be taken away, not what {type(self.rule).__name__} has learned."
+            )
+        check_rows(where, "pattern", patterns, self.dim)
+        if len(patterns) > len(self):
+            raise ValueError(f"{where}: {len(patterns)} patterns to forget, {len(self)} are held; give rows that were written.")
+        if (values is not None) != self._hetero or (values is not None and values.shape != (len(patterns), len(self.matrix))):
+            held = f"values of dim {len(self.matrix)}" if self._hetero else "no values"
+            raise ValueError(f"{where}: the memory holds {held}; give each pattern as it was written.")
+        keys = patterns.detach().to(self.matrix)
+        unlearning = LocalRule(c_corr=-self.rule.rate, self_connections=self.rule.self_connections)
+        learned = unlearning.learn(self.matrix, keys if values is None else values.detach().to(self.matrix), keys)
+        change = torch.tensor([len(patterns), 0 if values is None else len(patterns)], device=self.written.device)
+        self.written = self.written - change
+        # with nothing left, what is left of the sum is rounding
+        self.matrix = learned if len(self) else torch.zeros_like(learned)
 
     def recall(self, cue: States, **settling: Unpack[Settling]) -> Recall:
         check_cue(self, "recall", cue, self.matrix)

@@ -1,4 +1,4 @@
-"""Corruption: a pattern made into a cue. Flip, mask, noise, blur, and the incomplete encoding of MINERVA 2.
+"""Corruption: a pattern made into a cue. Flip, swap, mask, noise, blur, and the incomplete encoding of MINERVA 2.
 
 Each is a small frozen object that maps rows [row, dim] to rows of the same shape and draws from the generator it is given.
 Images are rows too; `blur` must know their shape.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ammon.shapes import Rows
+from ammon.shapes import Rows, check_count
 
 
 @runtime_checkable
@@ -23,6 +23,11 @@ class Corruption(Protocol):
 def _check_fraction(name: str, fraction: float) -> None:
     if not 0 <= fraction <= 1:
         raise ValueError(f"{name}: the fraction must be between 0 and 1, got {fraction}.")
+
+
+def _ranks(chance: Tensor) -> Tensor:
+    """The place of each entry when those of its row are put in order."""
+    return chance.argsort(-1).argsort(-1)
 
 
 def _draw(rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -42,8 +47,39 @@ class Flip:
         _check_fraction("Flip", self.fraction)
 
     def __call__(self, rows: Rows, *, generator: torch.Generator) -> Rows:
-        chosen = _draw(rows, generator).argsort(-1).argsort(-1) < round(self.fraction * rows.shape[-1])
+        chosen = _ranks(_draw(rows, generator)) < round(self.fraction * rows.shape[-1])
         return torch.where(chosen, rows.amax() + rows.amin() - rows, rows)
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Turn a random `fraction` of each row's active units off, exactly that many, and as many silent ones of the same module on.
+
+    For patterns of 0 and 1; each of `modules` equal modules keeps its number of active units. modules 1: any silent unit may come on.
+    """
+
+    fraction: float
+    modules: int = 1
+
+    def __post_init__(self) -> None:
+        _check_fraction("Swap", self.fraction)
+        check_count("Swap", "modules", self.modules)
+
+    def __call__(self, rows: Rows, *, generator: torch.Generator) -> Rows:
+        if not bool(((rows == 0) | (rows == 1)).all()):
+            raise ValueError("Swap: the rows must hold only 0 and 1; binarise them first, e.g. ammon.prepare(x, 'sparse').")
+        if rows.shape[-1] % self.modules:
+            raise ValueError(f"Swap: {rows.shape[-1]} units do not make {self.modules} equal modules; choose a divisor.")
+        active, apart = rows > 0, (*rows.shape[:-1], self.modules, rows.shape[-1] // self.modules)
+        wanted = (self.fraction * active.sum(-1, keepdim=True)).round()
+        leaving = _ranks(_draw(rows, generator) + ~active) < wanted
+        leave = leaving.reshape(apart).sum(-1, keepdim=True)
+        silent = ~active.reshape(apart)
+        if bool((leave > silent.sum(-1, keepdim=True)).any()):
+            raise ValueError(f"Swap: a module has fewer silent units than fraction={self.fraction} moves; lower it, or use larger modules.")
+        # drawn anew, or a unit's chance to leave would tell where the others go
+        coming = (_ranks(_draw(rows, generator).reshape(apart) + ~silent) < leave).reshape(rows.shape)
+        return torch.where(leaving, torch.zeros_like(rows), torch.where(coming, torch.ones_like(rows), rows))
 
 
 @dataclass(frozen=True)
@@ -64,7 +100,7 @@ class Mask:
         """True where an entry is masked [row, dim]; its opposite is what `recall(clamp=...)` takes."""
         dim = rows.shape[-1]
         if self.scattered:
-            return _draw(rows, generator).argsort(-1).argsort(-1) < round(self.fraction * dim)
+            return _ranks(_draw(rows, generator)) < round(self.fraction * dim)
         return (torch.arange(dim, device=rows.device) >= dim - round(self.fraction * dim)).expand(rows.shape)
 
 

@@ -14,19 +14,32 @@ from ammon.shapes import Units, check_count, check_positive
 
 Features = Float[Tensor, "*lead feature"]
 Directions = Float[Tensor, "frequency dim"]
+Overlap = Float[Tensor, "*lead"]
 
 
-class FeatureMap(nn.Module):
-    """The contract of a feature map."""
+class Expansion(nn.Module):
+    """The contract of a fixed expansion, rows to features. What is drawn is drawn once, from a seed; nothing is learned."""
 
     dim: int
-    num_frequencies: int
-    beta: float
     num_features: int
 
     def forward(self, x: Units) -> Features:
         """φ(x)."""
         raise NotImplementedError
+
+    def kernel(self, overlap: Overlap) -> Overlap:
+        """The mean of φ(x)·φ(y) over what is drawn, for rows of ±1 with x·y = dim · overlap."""
+        raise NotImplementedError
+
+
+class FeatureMap(Expansion):
+    """The contract of a feature map: an expansion with a gradient, whose products estimate the Gaussian kernel of width 1/sqrt(beta)."""
+
+    num_frequencies: int
+    beta: float
+
+    def kernel(self, overlap: Overlap) -> Overlap:
+        return torch.exp(-self.beta * self.dim * (1 - overlap))
 
     def pull(self, x: Units, weights: Features) -> Units:
         """Jᵀ weights, J = dφ/dx: the gradient of weights·φ(x), one product and no Jacobian."""
@@ -68,11 +81,11 @@ class SinCos(FeatureMap):
         self.directions: Tensor
 
     def forward(self, x: Units) -> Features:
-        h = _phases(x, self.directions, self.beta)
+        h = phases(x, self.directions, self.beta)
         return torch.cat([torch.cos(h), torch.sin(h)], -1) / math.sqrt(self.num_frequencies)
 
     def pull(self, x: Units, weights: Features) -> Units:
-        h = _phases(x, self.directions, self.beta)
+        h = phases(x, self.directions, self.beta)
         of_cos, of_sin = torch.split(weights, self.num_frequencies, -1)
         return (of_sin * torch.cos(h) - of_cos * torch.sin(h)) @ self.directions.to(h.dtype) * math.sqrt(self.beta / self.num_frequencies)
 
@@ -95,11 +108,11 @@ class Cos(FeatureMap):
         self.offsets: Tensor
 
     def forward(self, x: Units) -> Features:
-        h = _phases(x, self.directions, self.beta)
+        h = phases(x, self.directions, self.beta)
         return torch.cos(h + self.offsets.to(h.dtype)) * math.sqrt(2 / self.num_frequencies)
 
     def pull(self, x: Units, weights: Features) -> Units:
-        h = _phases(x, self.directions, self.beta)
+        h = phases(x, self.directions, self.beta)
         slope = -math.sqrt(2 * self.beta / self.num_frequencies) * torch.sin(h + self.offsets.to(h.dtype))
         return (weights * slope) @ self.directions.to(h.dtype)
 
@@ -122,7 +135,7 @@ class Exp(FeatureMap):
         self.directions: Tensor
 
     def forward(self, x: Units) -> Features:
-        h = _phases(x, self.directions, self.beta)
+        h = phases(x, self.directions, self.beta)
         length = x.to(h.dtype).square().sum(-1, keepdim=True)
         return torch.exp(h - self.beta * length) / math.sqrt(self.num_frequencies)
 
@@ -137,7 +150,7 @@ class Exp(FeatureMap):
         return math.ceil(num_patterns * math.expm1(min(exponent, 600.0)) / accuracy**2)
 
 
-def _phases(x: Tensor, directions: Tensor, beta: float) -> Tensor:
+def phases(x: Tensor, directions: Tensor, beta: float) -> Tensor:
     """h = sqrt(β) ω·x, at least in float32: a phase of many turns has no digits left in half precision."""
     wide = torch.promote_types(torch.promote_types(x.dtype, torch.float32), directions.dtype)
     return x.to(wide) @ directions.to(wide).mT * math.sqrt(beta)

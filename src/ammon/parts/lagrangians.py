@@ -71,7 +71,7 @@ class Lagrangian(nn.Module):
 
     def extra_repr(self) -> str:
         """The arguments of the constructor, as `print(memory)` shows them."""
-        names = ("n", "unit", "alpha", "beta", "gamma", "eps")
+        names = ("n", "unit", "alpha", "beta", "gamma", "theta", "eps")
         return ", ".join(f"{name}={float(getattr(self, name)):g}" for name in names if hasattr(self, name))
 
     def forward(self, x: Units) -> Units:
@@ -240,7 +240,11 @@ class Winners(Lagrangian):
         if x.shape[-1] % self.groups or x.shape[-1] // self.groups < self.k:
             raise ValueError(f"Winners: {x.shape[-1]} units do not make {self.groups} equal groups of at least k = {self.k} units.")
         apart = x.reshape(*x.shape[:-1], self.groups, x.shape[-1] // self.groups)
-        first = apart.argsort(dim=-1, descending=True, stable=True)[..., : self.k]
+        # of equal entries both ways take the first; one winner needs no order
+        if self.k == 1:
+            first = apart.max(dim=-1, keepdim=True).indices
+        else:
+            first = apart.argsort(dim=-1, descending=True, stable=True)[..., : self.k]
         return torch.zeros_like(apart).scatter(-1, first, 1.0).flatten(-2)
 
     def dual(self, g: Units) -> Lead:

@@ -1,4 +1,4 @@
-"""Patterns: rows to store. Random ±1, biased, correlated; and real data brought into the range that a memory takes.
+"""Patterns: rows to store. Random ±1, biased, correlated; sparse, modular; and real data brought into the range that a memory takes.
 
 All give float rows [pattern, dim].
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ammon.shapes import Rows, check_count
 
-Preparation = Literal["raw", "bipolar", "unit", "sparse"]
+Preparation = Literal["raw", "bipolar", "unit", "sparse", "modular"]
 
 
 def random_patterns(
@@ -45,6 +45,33 @@ def random_patterns(
     return torch.where(kept, draw(1), patterns)
 
 
+def sparse_patterns(num_patterns: int, dim: int, active: int, *, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Rows:
+    """Patterns of 0 and 1 with `active` random units each."""
+    check_count("sparse_patterns", "num_patterns", num_patterns)
+    check_count("sparse_patterns", "dim", dim)
+    check_count("sparse_patterns", "active", active)
+    if active > dim:
+        raise ValueError(f"sparse_patterns: {active} of {dim} units cannot be active; choose active <= dim.")
+    chosen = torch.rand(num_patterns, dim, generator=generator, device=generator.device).topk(active).indices
+    return torch.zeros(num_patterns, dim, dtype=dtype, device=generator.device).scatter_(1, chosen, 1.0)
+
+
+def modular_patterns(num_patterns: int, modules: int, size: int, *, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Rows:
+    """Patterns of 0 and 1 with one random active unit in each of `modules` modules of `size` units; dim is modules · size."""
+    check_count("modular_patterns", "num_patterns", num_patterns)
+    check_count("modular_patterns", "modules", modules)
+    check_count("modular_patterns", "size", size)
+    chosen = torch.randint(size, (num_patterns, modules, 1), generator=generator, device=generator.device)
+    return torch.zeros(num_patterns, modules, size, dtype=dtype, device=generator.device).scatter_(2, chosen, 1.0).flatten(1)
+
+
+def modules_of(dim: int) -> int:
+    """About as many modules as units in each: the smallest divisor of dim from its root on; 1 if only modules of one unit were left."""
+    check_count("modules_of", "dim", dim)
+    modules = next(number for number in range(math.isqrt(dim - 1) + 1, dim + 1) if dim % number == 0)
+    return 1 if modules == dim else modules
+
+
 def bipolar(rows: Rows, like: Float[Tensor, "other dim"] | None = None) -> Rows:
     """-1 and +1: above the middle of the range that all the rows span, or not. What is ±1 already stays as it is.
 
@@ -71,14 +98,26 @@ def sparse(rows: Rows) -> Rows:
     return torch.zeros_like(rows).scatter(-1, first, 1.0)
 
 
+def modular(rows: Rows, modules: int | None = None) -> Rows:
+    """1 at the largest entry of each module (of equal ones the first), 0 elsewhere; `modules_of` the rows by default."""
+    modules = modules_of(rows.shape[-1]) if modules is None else modules
+    if rows.shape[-1] % modules:
+        raise ValueError(f"modular: {rows.shape[-1]} entries do not make {modules} equal modules; choose a divisor.")
+    apart = rows.reshape(len(rows), modules, rows.shape[-1] // modules)
+    first = apart.argsort(dim=-1, descending=True, stable=True)[..., :1]
+    return torch.zeros_like(apart).scatter(-1, first, 1.0).flatten(1)
+
+
 def prepare(rows: Rows, preparation: Preparation, like: Float[Tensor, "other dim"] | None = None) -> Rows:
     """Rows as a memory takes them: "raw" as they are, "bipolar" ±1 (in the range of `like`, if given), "unit" centred and of length 1,
-    "sparse" 1 at the few largest entries and 0 elsewhere.
+    "sparse" 1 at the few largest entries and 0 elsewhere, "modular" 1 at the largest entry of each module.
     """
     if preparation == "bipolar":
         return bipolar(rows, like)
     if preparation == "sparse":
         return sparse(rows)
+    if preparation == "modular":
+        return modular(rows)
     if preparation not in ("unit", "raw"):
-        raise ValueError(f'prepare: the preparation must be "raw", "bipolar", "unit" or "sparse", got {preparation!r}.')
+        raise ValueError(f'prepare: the preparation must be "raw", "bipolar", "unit", "sparse" or "modular", got {preparation!r}.')
     return unit(rows) if preparation == "unit" else rows

@@ -48,8 +48,8 @@ class Power(Lagrangian):
         if _may_overflow(x, bound, self.n):
             exponent = _exponent(x)
             x, delta = torch.ldexp(x, -exponent), torch.ldexp(torch.full_like(exponent, step, dtype=x.dtype), -exponent)
-            return self._binomial(x, 1, delta), -self._binomial(x, 2, delta)
-        return self._binomial(x, 1, step), -self._binomial(x, 2, step)
+            return self._binomial(x, 1, delta), self._binomial(x, 2, delta).neg_()
+        return self._binomial(x, 1, step), self._binomial(x, 2, step).neg_()
 
     def steepness(self, step: float) -> float:
         return (1 + step) ** self.n
@@ -62,9 +62,9 @@ class Power(Lagrangian):
             return torch.zeros_like(x)
         if len(terms) == 1:
             return torch.ones_like(x) * terms[0] if last == self.n else x * terms[0]
-        total = square * terms[0] + terms[1]
+        total = (square * terms[0]).add_(terms[1])
         for term in terms[2:]:
-            total = total * square + term
+            total = (total * square).add_(term)
         return total if last == self.n else total * x
 
     def contrast(self, plus: Units, minus: Units) -> Lead:
@@ -115,6 +115,34 @@ class Relu(RectifiedPower):
 
     def __init__(self) -> None:
         super().__init__(2)
+
+
+class Step(Lagrangian):
+    """L = Σ relu(x - θ); activation 1 above the threshold θ, else 0: each hidden unit is on or off by itself (Kafraj et al. 2026).
+
+    Convex, so with dot products the energy never rises. θ = 1/2 lies in the middle between off and on for rows of length 1.
+    """
+
+    def __init__(self, theta: float = 0.5) -> None:
+        super().__init__()
+        check_positive("Step", "theta", theta)
+        self.theta = float(theta)
+
+    def value(self, x: Units) -> Lead:
+        return torch.relu(x - self.theta).sum(-1)
+
+    def activation(self, x: Units) -> Units:
+        return (x > self.theta).to(x.dtype)
+
+    def dual(self, g: Units) -> Lead:
+        return self.theta * g.sum(-1)
+
+    def differences(self, x: Units, step: float, bound: float) -> tuple[Units, Units]:
+        plus, minus, here = (torch.relu(x + change - self.theta) for change in (step, -step, 0.0))
+        return (plus - minus) / 2, here - (plus + minus) / 2
+
+    def steepness(self, step: float) -> float:
+        return 2.0
 
 
 def _power(x: Tensor, n: float) -> Tensor:

@@ -1,0 +1,38 @@
+"""Laboratory: every experiment by name. A literal; a new experiment is one line here."""
+
+from ammon.experiments import (
+    basins,
+    capacity,
+    emergence,
+    energy_landscape,
+    induction,
+    local_rules,
+    morphing,
+    prototypes,
+    ridge,
+    sequence,
+    sequential,
+    signal_to_noise,
+    similarity_separation,
+    spurious,
+)
+from ammon.experiments.base import Experiment
+
+_ALL = (
+    capacity.EXPERIMENT,
+    basins.EXPERIMENT,
+    local_rules.EXPERIMENT,
+    morphing.EXPERIMENT,
+    signal_to_noise.EXPERIMENT,
+    ridge.EXPERIMENT,
+    similarity_separation.EXPERIMENT,
+    emergence.EXPERIMENT,
+    spurious.EXPERIMENT,
+    prototypes.EXPERIMENT,
+    sequential.EXPERIMENT,
+    sequence.EXPERIMENT,
+    energy_landscape.EXPERIMENT,
+    induction.EXPERIMENT,
+)
+
+EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _ALL}
