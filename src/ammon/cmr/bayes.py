@@ -1,7 +1,7 @@
 """Hierarchical Bayes: subjects' parameters come from a population; all are sampled together by NUTS (nutpie) with the gradients of a fit.
 
 On the logistic scale of its bounds a parameter of subject i is μ + σ z_i: μ ~ N(0, 1.5²), σ ~ |N(0, 1)|, z_i ~ N(0, 1). With 1.5 a priori
-a typical subject lies nearly anywhere in the bounds; sampled are z and log σ, which opens the funnel of small σ (Betancourt & Girolami 2015).
+a typical subject lies nearly anywhere in the bounds. Sampled are z and log σ, for the funnel of small σ (Betancourt & Girolami 2015).
 """
 
 import itertools
