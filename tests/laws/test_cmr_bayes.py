@@ -1,15 +1,17 @@
 """Laws of the hierarchical fit: its density is the definition's, with that gradient; draws are from it; populations are found again."""
 
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.distributions import HalfNormal, Normal
 
-from ammon.cmr.bayes import LogDensity, Posterior
+from ammon.cmr.bayes import LogDensity
 from ammon.cmr.fitting import Objective
 from ammon.cmr.likelihood import prepare
-from ammon.cmr.lists import Lists, once
+from ammon.cmr.lists import NONE, Lists, once
 from ammon.cmr.model import CMR
 
 HELD = {
@@ -61,28 +63,68 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
         torch.testing.assert_close(target(point)[1], torch.tensor(slopes, dtype=torch.float64), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_without_data_the_draws_are_those_of_the_priors() -> None:
     pytest.importorskip("nutpie")
     # nobody recalls anything, so how recall drifts leaves no trace
     studied = once([3] * 2, torch.arange(2))
     fixed = {name: value for name, value in HELD.items() if name != "beta_rec"} | {"beta_enc": 0.5, "stop_growth": 0.3}
-    said: list[tuple[str, int, int]] = []
-    found = CMR().fit_bayes(
-        studied, fixed=fixed, bounds={"beta_rec": (0, 1)}, draws=150, tune=60, chains=2, progress=lambda *now: said.append(now)
-    )
-    assert found.points.shape == (2, 150, 2, 1)
+    found = CMR().fit_bayes(studied, fixed=fixed, bounds={"beta_rec": (0, 1)}, draws=300, tune=100, chains=2)
+    assert found.points.shape == (2, 300, 2, 1)
     assert found.divergences <= 8
     assert float(found.mean.mean()) == pytest.approx(0, abs=0.3)
     assert float(found.mean.std()) == pytest.approx(1.5, rel=0.2)
     assert float(found.spread.mean()) == pytest.approx((2 / torch.pi) ** 0.5, rel=0.2)
     rows = found.table().set_index(["level", "parameter"])
     assert rows.loc[("population", "beta_rec"), "mean"] == pytest.approx(0.5, abs=0.07)
-    assert said[-1] == ("sampling", 420, 420)
 
 
-def check(posterior: Posterior, r_hat: float) -> None:
+def stops(recalls: list[list[int]], length: int) -> Lists:
+    """Lists of each subject in which so many items are recalled, in the order of study."""
+    counts = torch.tensor(recalls)
+    place = torch.arange(length - 1).expand(counts.numel(), -1)
+    studied = once([length] * counts.numel(), torch.arange(len(recalls)).repeat_interleave(counts.shape[1]))
+    return replace(studied, recalls=torch.where(place < counts.flatten().unsqueeze(-1), place, NONE))
+
+
+def test_draws_are_from_the_posterior_that_quadrature_gives() -> None:
+    pytest.importorskip("nutpie")
+    # with the same chance X1 at every output a subject's stops are binomial, whatever is recalled
+    recalls = [[0, 1, 0, 2, 1], [3, 2, 4, 3, 2], [1, 1, 3, 0, 4]]
+    fixed = {**HELD, "beta_enc": 0.5, "stop_growth": 0.0}
+    fixed.pop("stop_scale")
+    posterior = CMR().fit_bayes(stops(recalls, 5), fixed=fixed, bounds={"stop_scale": (0, 1)}, draws=100, tune=80, chains=2)
+
+    mean, log_spread = torch.linspace(-7, 7, 141, dtype=torch.float64)[:, None], torch.linspace(-6, 2.5, 141, dtype=torch.float64)
+    prior = (Normal(0.0, 1.5).log_prob(mean) + HalfNormal(1.0).log_prob(log_spread.exp()) + log_spread).exp()
+    nodes, weight = (torch.from_numpy(row) for row in np.polynomial.hermite_e.hermegauss(60))
+    p = torch.sigmoid(mean.unsqueeze(-1) + log_spread.exp().unsqueeze(-1) * nodes)
+    # a subject's stops [mean, spread], and the same times the chance to stop; all five lists end before all is recalled
+    likely = [p ** len(row) * (1 - p) ** sum(row) for row in recalls]
+    alone, timed = (torch.stack([(each * what) @ weight for each in likely]) for what in (torch.ones_like(p), p))
+    joint = prior * alone.prod(0)
+    exact = [torch.sigmoid(mean), log_spread.exp(), *(timed / alone)]
+    exact = [float((joint * what).sum() / joint.sum()) for what in exact]
+
     rows = posterior.table()
-    assert (rows["r_hat"] < r_hat).all()
+    error = rows["sd"] / rows["ess_bulk"] ** 0.5
+    assert (rows["ess_bulk"] > 40).all()
+    assert ((rows["mean"] - exact).abs() < 4 * error).all()
+    assert rows["level"].tolist() == ["population", "spread", "subject", "subject", "subject"]
+    assert rows["subject"].tolist()[2:] == list(posterior.subjects)
+    assert posterior.parameters()["stop_scale"].tolist() == pytest.approx(rows["mean"].tolist()[2:])
+    assert set(posterior.parameters()) == {*HELD, "beta_enc", "stop_growth"}
+    assert ((rows["low"] < rows["mean"]) & (rows["mean"] < rows["high"])).all()
+    with pytest.raises(ValueError, match="probability must be between 0 and 1, got 1"):
+        posterior.table(1)
+
+
+@pytest.mark.slow
+def test_the_means_of_a_population_lie_in_their_intervals() -> None:
+    pytest.importorskip("nutpie")
+    posterior = CMR().fit_bayes(crowd(8, 12, 6), fixed=HELD, bounds=BOUNDS, draws=200, tune=120, chains=2)
+    rows = posterior.table()
+    assert (rows["r_hat"] < 1.05).all()
     population = rows[rows["level"] == "population"].set_index("parameter")
     for name in posterior.names:
         mean = MEAN[name]
@@ -92,37 +134,17 @@ def check(posterior: Posterior, r_hat: float) -> None:
         assert population.loc[name, "high"] - population.loc[name, "low"] < 0.5
 
 
-def test_the_mean_of_a_small_population_lies_in_its_interval() -> None:
-    pytest.importorskip("nutpie")
-    # stopping is as everyone's median, so only one parameter is searched
-    fixed = {**HELD, "stop_growth": 0.27}
-    posterior = CMR().fit_bayes(crowd(4, 6, 5), fixed=fixed, bounds={"beta_enc": (0, 1)}, draws=80, tune=60, chains=2)
-    check(posterior, 1.1)
-    again = posterior.parameters()
-    assert again["beta_enc"].shape == (4,)
-    assert set(again) == {*HELD, *BOUNDS}
-    table = posterior.table()
-    assert table["level"].tolist() == ["population", "spread", *["subject"] * 4]
-    assert table["subject"].tolist()[2:] == list(posterior.subjects)
-    assert (table["low"] < table["mean"]).all()
-    assert (table["mean"] < table["high"]).all()
-    with pytest.raises(ValueError, match="probability must be between 0 and 1, got 1"):
-        posterior.table(1)
-
-
-@pytest.mark.slow
-def test_the_means_of_a_larger_population_lie_in_their_intervals() -> None:
-    pytest.importorskip("nutpie")
-    check(CMR().fit_bayes(crowd(8, 12, 6), fixed=HELD, bounds=BOUNDS, draws=200, tune=120, chains=2), 1.05)
-
-
 def test_a_seed_repeats_the_draws() -> None:
     pytest.importorskip("nutpie")
-    lists = crowd(2, 2, 4)
+    lists, said = crowd(2, 2, 4), []
     first, second, other = (
-        CMR().fit_bayes(lists, fixed=HELD, bounds=BOUNDS, draws=2, tune=3, chains=1, generator=torch.Generator().manual_seed(seed))
+        CMR().fit_bayes(
+            lists, fixed=HELD, bounds=BOUNDS, draws=2, tune=3, chains=1, generator=torch.Generator().manual_seed(seed),
+            progress=lambda *now: said.append(now),
+        )
         for seed in (3, 3, 4)
-    )
+    )  # fmt: skip
+    assert said == [("sampling", done, 5) for done in range(1, 6)] * 3
     assert torch.equal(first.points, second.points)
     assert not torch.equal(first.points, other.points)
 
