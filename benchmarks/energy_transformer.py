@@ -43,7 +43,8 @@ def energy(g: Tensor, queries: Tensor, keys: Tensor, patterns: Tensor) -> Tensor
     q, k = torch.einsum("btd,hyd->bthy", g, queries), torch.einsum("btd,hyd->bthy", g, keys)
     scores = beta * torch.einsum("bqhy,bkhy->bhqk", q, k)
     hidden = torch.einsum("btd,md->btm", g, patterns)
-    return -torch.logsumexp(scores, -1).sum((1, 2)) / beta - torch.relu(hidden).square().sum((1, 2)) / 2
+    total: Tensor = -torch.logsumexp(scores, -1).sum((1, 2)) / beta - torch.relu(hidden).square().sum((1, 2)) / 2
+    return total
 
 
 def by_autograd(layer: EnergyTransformer, x: Tensor, differentiable: bool) -> Tensor:
