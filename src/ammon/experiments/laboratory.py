@@ -5,6 +5,7 @@ from ammon.experiments import (
     capacity,
     emergence,
     energy_landscape,
+    episodic_evidence,
     induction,
     local_rules,
     morphing,
@@ -33,6 +34,7 @@ _ALL = (
     sequence.EXPERIMENT,
     energy_landscape.EXPERIMENT,
     induction.EXPERIMENT,
+    episodic_evidence.EXPERIMENT,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _ALL}
