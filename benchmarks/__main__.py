@@ -15,10 +15,12 @@ from benchmarks import (
     capacity,
     energy,
     episodes,
+    episodes_on_postgres,
     free_recall,
     kernel_memory,
     learning_rules,
     memory_use,
+    neural_memory,
     softmax_recall,
 )
 from benchmarks.report import show
@@ -34,6 +36,8 @@ BENCHMARKS = {
     "learning_rules": learning_rules.measure,
     "free_recall": free_recall.measure,
     "episodes": episodes.measure,
+    "episodes_on_postgres": episodes_on_postgres.measure,
+    "neural_memory": neural_memory.measure,
 }
 
 

@@ -1,4 +1,4 @@
-"""Saving: any memory in one safetensors file, its classes and arguments beside the tensors as JSON. Never pickle: loading runs no code.
+"""Saving: a memory, or the state of a layer, in one safetensors file with what it is as JSON. Never pickle: loading runs no code.
 
 A class is saved by its name and the arguments of its constructor, read from attributes of the same names. Only classes of
 this package, or those passed to `load`, are made again.
@@ -9,6 +9,7 @@ import inspect
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +19,23 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ammon.memories.base import Memory
+from ammon.nn.state import State
 
 FORMAT = "ammon-memory-1"
+STATE = "ammon-state-1"
+# where the classes stand that a file may name
+FLOORS = ("parts", "learning", "memories", "energies")
+FLOORS_OF_STATES = ("nn",)
 
 
 def save(memory: Memory, path: str | os.PathLike[str]) -> None:
     """Write the memory, contents and all, to `path`; an older file there is replaced only once the new one is whole."""
-    description = json.dumps(_describe(memory))
-    tensors = {name: tensor.detach().contiguous().clone() for name, tensor in memory.state_dict().items()}
-    target = Path(path)
-    partial = target.with_name(target.name + ".partial")
-    try:
-        save_file(tensors, partial, metadata={"format": FORMAT, "memory": description})
-        os.replace(partial, target)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(f"save: cannot write {target}: {error}") from error
+    _write("save", path, memory.state_dict(), {"format": FORMAT, "memory": json.dumps(_describe(memory))})
 
 
 def load(path: str | os.PathLike[str], *, classes: Iterable[type] = ()) -> Memory:
     """Read a memory that `save` wrote, on the CPU. classes: your own parts or memories that the file names."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"load: there is no file {path}.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"load: {path} is no safetensors file or is damaged ({error}); save the memory again.") from error
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"load: {path} was not written by ammon.save (format {metadata.get('format')!r}, needed {FORMAT!r}).")
+    tensors, metadata = _read("load", path, FORMAT, "ammon.save")
     known = {_name(cls): cls for cls in classes}
     try:
         memory = _make(json.loads(metadata["memory"]), known)
@@ -57,6 +45,70 @@ def load(path: str | os.PathLike[str], *, classes: Iterable[type] = ()) -> Memor
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(f"load: {path} does not describe a memory of this version ({error}); save it again with this version.") from error
     return memory
+
+
+def save_state(state: State, path: str | os.PathLike[str]) -> None:
+    """Write what a layer of `ammon.nn` holds to `path`, to go on later; an older file is replaced only once the new one is whole."""
+    if not isinstance(state, State):
+        raise TypeError(f"save_state: a state of a layer is needed, got a {type(state).__name__}; memories go to ammon.save.")
+    _write("save_state", path, state.named(), {"format": STATE, "state": json.dumps(_outline(state))})
+
+
+def load_state(path: str | os.PathLike[str], *, classes: Iterable[type] = ()) -> State:
+    """Read a state that `save_state` wrote, on the CPU. classes: your own records that the file names."""
+    tensors, metadata = _read("load_state", path, STATE, "save_state")
+    try:
+        state = _fill(json.loads(metadata["state"]), tensors, {_name(cls): cls for cls in classes})
+        if not isinstance(state, State):
+            raise TypeError("it is no state")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"load_state: {path} does not describe a state of this version ({error}).") from error
+    return state
+
+
+def _write(where: str, path: str | os.PathLike[str], tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    target = Path(path)
+    partial = target.with_name(target.name + ".partial")
+    try:
+        save_file({name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}, partial, metadata=metadata)
+        os.replace(partial, target)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(f"{where}: cannot write {target}: {error}") from error
+
+
+def _read(where: str, path: str | os.PathLike[str], kind: str, writer: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{where}: there is no file {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{where}: {path} is no safetensors file or is damaged ({error}); save it again.") from error
+    if metadata.get("format") != kind:
+        raise ValueError(f"{where}: {path} was not written by {writer} (format {metadata.get('format')!r}, needed {kind!r}).")
+    return tensors, metadata
+
+
+def _outline(value: Any, path: str = "") -> Any:
+    """A state with the names of its tensors in their places."""
+    if isinstance(value, Tensor):
+        return path
+    if isinstance(value, tuple):
+        return [_outline(item, f"{path}.{index}") for index, item in enumerate(value)]
+    dot = f"{path}." if path else ""
+    return {"class": _name(type(value)), "fields": {f.name: _outline(getattr(value, f.name), dot + f.name) for f in fields(value)}}
+
+
+def _fill(outline: Any, tensors: dict[str, Tensor], known: dict[str, type]) -> Any:
+    if isinstance(outline, str):
+        return tensors[outline]
+    if isinstance(outline, list):
+        return tuple(_fill(item, tensors, known) for item in outline)
+    name = outline["class"]
+    cls = known[name] if name in known else _own_class(name, FLOORS_OF_STATES)
+    return cls(**{field: _fill(value, tensors, known) for field, value in outline["fields"].items()})
 
 
 def _name(cls: type) -> str:
@@ -91,10 +143,10 @@ def _make(description: Any, known: dict[str, type]) -> Any:
     return cls(**{key: _make(value, known) for key, value in description["arguments"].items()})
 
 
-def _own_class(name: str) -> type:
+def _own_class(name: str, floors: tuple[str, ...] = FLOORS) -> type:
     """A class of this package's floors; anything else that a file names is refused before it is imported."""
     module, _, cls = name.rpartition(".")
-    if module.split(".")[:2] not in (["ammon", "parts"], ["ammon", "learning"], ["ammon", "memories"], ["ammon", "energies"]):
+    if module.split(".")[0] != "ammon" or module.split(".")[1:2] not in [[floor] for floor in floors]:
         raise TypeError(f"it names {name}, which is no class of ammon; pass it as load(path, classes=[...])")
     found = getattr(importlib.import_module(module), cls)
     if not isinstance(found, type) or found.__module__ != module:

@@ -167,6 +167,24 @@ def test_a_user_who_may_only_read_can_recall_and_is_told_why_not_to_write(postgr
         Episodes.open(f"{mine}_new")
 
 
+def test_a_user_with_the_rights_that_the_page_names_can_write(postgres: str, place: str) -> None:
+    Episodes.open(place).close()
+    schema = schema_of(place)
+    with psycopg.connect(postgres, autocommit=True) as admin:
+        admin.execute(f"DROP ROLE IF EXISTS writer_{schema}")
+        admin.execute(f"CREATE ROLE writer_{schema} LOGIN")
+        admin.execute(f"GRANT USAGE ON SCHEMA {schema} TO writer_{schema}")
+        admin.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO writer_{schema}")
+        admin.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO writer_{schema}")
+    with Episodes.open(place.replace("postgres:@", f"writer_{schema}:@")) as store:
+        ids = store.remember(["the kettle is on", "tea"], speaker="Ann", metadata={"a": 1})
+        store.update(ids[0], text="the kettle is off")
+        store.reinforce(ids)
+        store.forget(ids[1])
+        assert [e.text for e in store.iterate()] == ["the kettle is off"]
+        assert store.check() == []
+
+
 # -- the same answers
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ammon.cmr.attention import circuit
+from ammon.cmr.key_value import circuit
 from ammon.cmr.layers import ItemCue, Pool
 from ammon.cmr.likelihood import SmoothFloor
 from ammon.cmr.lists import once

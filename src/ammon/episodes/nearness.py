@@ -22,8 +22,8 @@ SCANNED = 10_000
 SAMPLE, ENOUGH = 4096, 256
 # up to so many the sample is drawn row by row
 DRAWN = 1_000_000
-# candidates for each that is asked for
-CANDIDATES = 4
+# candidates for each that is asked for; recall asks for many more than it gives
+CANDIDATES = 1.5
 
 
 class _Way(NamedTuple):
@@ -148,7 +148,7 @@ class Nearness:
         moments = self._moments(connection, cue, where, values)
         if moments is None:
             return None
-        wanted = min(count, CANDIDATES * num)
+        wanted = min(count, int(CANDIDATES * num))
         way, dim = self._way, len(cue)
         settings = {
             "hnsw.ef_search": min(1000, max(100, wanted)),
@@ -184,7 +184,9 @@ class Nearness:
             if not rows:
                 return None
             keys = np.stack([numbers(key) for _, key in rows])
-            self._sample = (total, torch.tensor([one for one, _ in rows]), torch.from_numpy(keys))
+            held = torch.from_numpy(keys)
+            held = normalize(held, dim=-1) if isinstance(self.similarity, Cosine) else held
+            self._sample = (total, torch.tensor([one for one, _ in rows]), held)
         _, ids, sampled = self._sample
         if where:
             rows = connection.execute(
@@ -193,10 +195,8 @@ class Nearness:
             sampled = sampled[torch.isin(ids, torch.tensor([one for (one,) in rows], dtype=torch.int64))]
         if len(sampled) < ENOUGH:
             return None
-        if isinstance(self.similarity, Cosine):
-            scores = normalize(sampled, dim=-1) @ normalize(cue, dim=-1)
-        else:
-            scores = self.similarity(cue[None], sampled)[0]
+        cosine = isinstance(self.similarity, Cosine)
+        scores = sampled @ normalize(cue, dim=-1) if cosine else self.similarity(cue[None], sampled)[0]
         return float(scores.mean()), float(scores.std(correction=0))
 
 

@@ -85,7 +85,7 @@ class Server:
         """One transaction that writes: wholly done once it ends, or not at all."""
         with self._lock, self.saying(method):
             connection = self.connection()
-            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
             try:
                 yield connection
             except BaseException:
@@ -102,7 +102,7 @@ class Server:
                 ) from error
 
     @contextmanager
-    def reading(self, method: str = "recall") -> Iterator[Connection[Any]]:
+    def reading(self, method: str = "") -> Iterator[Connection[Any]]:
         """All reads within see one state."""
         with self._lock, self.saying(method):
             outer = self._depth == 0 or self._open is None or self._owner != os.getpid()
@@ -132,7 +132,7 @@ class Server:
     @contextmanager
     def saying(self, method: str) -> Iterator[None]:
         """Errors of the server as errors of the library; a failed write has left nothing behind."""
-        where, place = f"Episodes.{method}", self.address.shown
+        where, place = f"Episodes.{method}".rstrip("."), self.address.shown
         try:
             yield
         except (errors.DiskFull, errors.OutOfMemory) as error:

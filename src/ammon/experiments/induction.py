@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ammon.analysis import figures
 from ammon.analysis.rows import groups, line, rate
-from ammon.cmr.attention import circuit
+from ammon.cmr.key_value import circuit
 from ammon.cmr.lists import once
 from ammon.cmr.model import CMR
 from ammon.dynamics.drift import drift

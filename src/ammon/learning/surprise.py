@@ -1,0 +1,140 @@
+"""Surprise: a network learns pairs by gradient while it is used, with momentum and decay (Titans; Behrouz et al. 2024, eq. 8-15).
+
+S_t = η_t S_{t-1} - θ_t ∇|f(k_t) - v_t|²; M_t = (1 - α_t) M_{t-1} + S_t; y_t = M_t(q_t). Gradients are taken at the weights with which the
+token's chunk began: chunks of 1 are exact, longer ones run as matrix products. Keys, values and queries [batch, head, time, dim].
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ammon.learning.dual_form import DualForm
+from ammon.learning.fast_weights import Form, Gate, Gates, Heads, Held, Mlp, Network, Targets
+from ammon.learning.gated_scan import GatedScan
+from ammon.learning.token_loop import TokenLoop
+from ammon.shapes import check_count, check_positive
+
+FORMS: dict[str, Form] = {"dual": DualForm(), "scan": GatedScan(), "loop": TokenLoop()}
+
+
+@dataclass(frozen=True)
+class Surprise:
+    """How a network learns. chunk: tokens that share the weights at which their gradient is taken (b in the paper).
+
+    limit: a bound on the norm of each token's gradient, g/sqrt(1 + |g|²/limit²); None leaves it as it is. form: "dual" (`Mlp` only),
+    "scan" (any network) or "loop" (reference); None takes the fastest that the network allows. All give the same numbers.
+    """
+
+    chunk: int = 16
+    limit: float | None = None
+    form: str | None = None
+
+    def __post_init__(self) -> None:
+        check_count("Surprise", "chunk", self.chunk)
+        if self.limit is not None:
+            check_positive("Surprise", "limit", self.limit)
+        if self.form not in (None, *FORMS):
+            raise ValueError(f"Surprise: form must be one of {', '.join(FORMS)} or None, got {self.form!r}.")
+
+    def form_of(self, network: Network) -> Form:
+        """The way in which this network is run; ValueError if it has no such way."""
+        name = self.form or ("dual" if isinstance(network, Mlp) else "scan")
+        if name == "dual" and not isinstance(network, Mlp):
+            raise ValueError(f'Surprise: the dual form is known for Mlp, not for {type(network).__name__}; use form="scan".')
+        return FORMS[name]
+
+    def learn(
+        self,
+        network: Network,
+        held: Held,
+        keys: Heads,
+        values: Targets,
+        gates: Gates,
+        queries: Heads | None = None,
+        *,
+        count: Tensor | None = None,
+        aligned: bool = False,
+    ) -> tuple[Tensor | None, Held]:
+        """Write the tokens in order; each query reads after its own token is written. Pure: what was held stays as it was.
+
+        count [batch]: each row has so many tokens, its first ones; the rest are not there. None: all. aligned: it is known that every
+        row stands at the start of a chunk, which saves moving the tokens to where their chunks begin.
+        """
+        form, time = self.form_of(network), keys.shape[2]
+        if count is not None:
+            gates = gates.only((torch.arange(time, device=keys.device) < count[:, None])[:, None])
+        total = held.filled + (time if count is None else count)
+        place = None
+        if time > 1 and self.chunk > 1 and not aligned:
+            # token j of a row goes to slot filled + j, so that the chunks of all rows begin at the same slots
+            place = held.filled[:, None] + torch.arange(time, device=keys.device)
+            slots = torch.arange(time + self.chunk - 1, device=keys.device) - held.filled[:, None]
+            inside = (slots >= 0) & (slots < time)
+            slots = slots.clamp(0, time - 1)
+            keys, values = _take(keys, slots), _take(values, slots)
+            queries = None if queries is None else _take(queries, slots)
+            gates = Gates(*(_take(gate, slots) for gate in gates)).only(inside[:, None])
+        outputs, held = self._chunks(form, network, held, keys, values, gates, queries, total, count is None and aligned)
+        if outputs is not None:
+            outputs = outputs[:, :, :time] if place is None else _take(outputs, place)
+        return outputs, held._replace(filled=total % self.chunk)
+
+    def _chunks(
+        self,
+        form: Form,
+        network: Network,
+        held: Held,
+        keys: Heads,
+        values: Targets,
+        gates: Gates,
+        queries: Heads | None,
+        total: Tensor,
+        even: bool,
+    ) -> tuple[Tensor | None, Held]:
+        slots = keys.shape[2]
+        size = min(self.chunk, slots)
+        number = math.ceil(slots / size)
+        missing = number * size - slots
+        # slots that are not there change nothing
+        resting = Gates(0.0, 1.0, 0.0, 0.0)  # type: ignore[arg-type]
+        gates = Gates(*(_split(gate, missing, number, rest) for gate, rest in zip(gates, resting)))  # type: ignore[arg-type]
+        plan = form.plan(gates)
+        parts = [_split(rows, missing, number) for rows in (keys, values)]
+        asked = None if queries is None else _split(queries, missing, number)
+        read = []
+        for index in range(number):
+            some = None if asked is None else asked[index]
+            found, weights, momentum = form.chunk(network, held, parts[0][index], parts[1][index], some, form.part(plan, index), self.limit)
+            if found is not None:
+                read.append(found)
+            # a row whose tokens have ended inside this chunk stays in it
+            if not even:
+                ended = total >= (index + 1) * self.chunk
+                anchor = tuple(torch.where(ended.reshape(-1, *[1] * (w.ndim - 1)), w, a) for w, a in zip(weights, held.anchor))
+            else:
+                anchor = weights if (index + 1) * self.chunk <= slots else held.anchor
+            held = Held(anchor, weights, momentum, held.filled)
+        return (torch.cat(read, 2) if read else None), held
+
+
+def open_gates(step: Gate, momentum: Gate, decay: Gate) -> Gates:
+    """The gates of tokens that are all there."""
+    return Gates(step, momentum, decay, torch.ones_like(step))
+
+
+def _take(rows: Tensor, index: Tensor) -> Tensor:
+    """rows [batch, head, time, ...] at index [batch, slot]."""
+    wide = index[:, None].expand(-1, rows.shape[1], -1)
+    if rows.ndim == 4:
+        return rows.gather(2, wide.unsqueeze(-1).expand(-1, -1, -1, rows.shape[-1]))
+    return rows.gather(2, wide)
+
+
+def _split(rows: Tensor, missing: int, number: int, value: float = 0.0) -> Tensor:
+    """[batch, head, time, ...] as [chunk, batch, head, time, ...], filled up with `value`."""
+    if missing:
+        rows = functional.pad(rows, (0, 0, 0, missing) if rows.ndim == 4 else (0, missing), value=value)
+    return rows.reshape(*rows.shape[:2], number, -1, *rows.shape[3:]).movedim(2, 0)

@@ -1,0 +1,46 @@
+"""Layers under torch.compile, whole graphs, values and gradients, in a process without the hook that checks types."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import torch
+from torch import nn
+from ammon.learning.fast_weights import Functional, Mlp
+from ammon.learning.surprise import Surprise
+from ammon.nn.attention import Attention
+from ammon.nn.neural import NeuralMemory
+from ammon.nn.titans import MemoryAsContext, MemoryAsGate, MemoryAsLayer
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+LAYERS = {
+    "linear": NeuralMemory(8, 2, Mlp(1), Surprise(4)),
+    "2 layers": NeuralMemory(8, 2, Mlp(2, 2), Surprise(4, limit=1.0)),
+    "window": Attention(8, 2, 3, 2),
+    "gate": MemoryAsGate(Attention(8, 2), NeuralMemory(8, 2, Mlp(1), Surprise(4))),
+    "layer": MemoryAsLayer(Attention(8, 2, 3), NeuralMemory(8, 2, Mlp(2, 2), Surprise(4))),
+    "context": MemoryAsContext(NeuralMemory(8, 2, Mlp(1), Surprise(4)), 2, 1),
+    "of the user": NeuralMemory(8, 2, Functional(nn.Linear(4, 4)), Surprise(4)),
+}
+x, mask = torch.randn(2, 10, 8), torch.rand(2, 10) < 0.7
+for name, layer in LAYERS.items():
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    gradients = []
+    for run in (layer, compiled):
+        layer.zero_grad()
+        y, state = run(x, mask=mask)
+        z, state = run(x[:, :1], state)
+        (y.square().sum() + z.square().sum()).backward()
+        gradients.append([y.detach(), z.detach(), *(p.grad.clone() for p in layer.parameters())])
+    for eager, found in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, eager, msg=lambda text: f"{name}: {text}")
+"""
+
+
+# torch warns by itself when a graph takes a tensor that has a history, so warnings are no errors here
+def test_every_layer_compiles_to_one_graph_with_the_same_values_and_gradients() -> None:
+    ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=600, cwd=Path(__file__).parents[2])
+    assert ran.returncode == 0, ran.stderr[-3000:]
