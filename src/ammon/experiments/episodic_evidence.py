@@ -50,8 +50,8 @@ class Method:
     shuffled: bool = False
 
 
-_CONTEXT = ("forward", "backward", "rho", "threshold")
-_BARE = replace(FUSION, context=Spread(forward=0.25, backward=0.15, rho=0.5), threshold=0.5)
+_CONTEXT = ("forward", "backward", "rho")
+_BARE = replace(FUSION, context=Spread(forward=0.25, backward=0.15, rho=0.5))
 METHODS: dict[str, Method] = {
     "cosine": Method(ALONE, named=True),
     "cosine_stripped": Method(ALONE),
@@ -60,7 +60,7 @@ METHODS: dict[str, Method] = {
     "fusion_spread": Method(_BARE, _CONTEXT),
     "fusion_spread_dates": Method(replace(_BARE, date=1.0), (*_CONTEXT, "date")),
     "fusion_spread_dates_speaker": Method(replace(_BARE, date=1.0), (*_CONTEXT, "date", "speaker")),
-    "fusion_drift": Method(replace(FUSION, context=Drift(weight=0.1), threshold=0.5), ("weight", "threshold")),
+    "fusion_drift": Method(replace(FUSION, context=Drift(weight=0.2)), ("weight",)),
     "fusion_spread_shuffled": Method(_BARE, _CONTEXT, shuffled=True),
     "fusion_chosen": Method(FUSION, ("share",)),
     "defaults": Method(Blend()),
@@ -247,7 +247,7 @@ def _said(blend: Blend) -> str:
         text += f" forward {blend.context.forward:g} backward {blend.context.backward:g} rho {blend.context.rho:g}"
     if isinstance(blend.context, Drift):
         text += f" drift {blend.context.weight:g}"
-    return f"{text} threshold {blend.threshold:g} date {blend.date:g} speaker {blend.speaker:g}"
+    return f"{text} date {blend.date:g} speaker {blend.speaker:g}"
 
 
 EXPERIMENT = Experiment(
