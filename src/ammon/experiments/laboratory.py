@@ -5,6 +5,7 @@ from ammon.experiments import (
     capacity,
     emergence,
     energy_landscape,
+    episodic_evidence,
     induction,
     local_rules,
     morphing,
@@ -35,6 +36,7 @@ _ALL = (
     energy_landscape.EXPERIMENT,
     induction.EXPERIMENT,
     recovery.EXPERIMENT,
+    episodic_evidence.EXPERIMENT,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _ALL}
