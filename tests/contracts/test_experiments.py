@@ -24,6 +24,7 @@ TINY: dict[str, Grid] = {
     "energy_landscape": {"side": (9,), "paths": (2,)},
     "induction": {"length": (6, 8)},
     "recovery": {"lists": (2, 4), "length": (5,), "starts": (1,), "copies": (20,)},
+    "read_contiguity": {"length": (6, 8)},
 }
 
 

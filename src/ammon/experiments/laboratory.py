@@ -10,6 +10,7 @@ from ammon.experiments import (
     local_rules,
     morphing,
     prototypes,
+    read_contiguity,
     recovery,
     ridge,
     sequence,
@@ -37,6 +38,7 @@ _ALL = (
     induction.EXPERIMENT,
     recovery.EXPERIMENT,
     episodic_evidence.EXPERIMENT,
+    read_contiguity.EXPERIMENT,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _ALL}

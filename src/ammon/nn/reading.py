@@ -4,6 +4,7 @@ score = sharpness · q·k + match · c_t·c_j + log s_j - λ (t - t_j), for the 
 """
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -76,6 +77,7 @@ class Reader(nn.Module):
         if hops and match is None:
             raise ValueError("Reader: hops reinstate a context, and there is none; give the bank a context.")
         self.dim, self.heads, self.separation, self.hops, self.strength = dim, heads, separation, hops, strength
+        self.start = {"sharpness": sharpness, "match": match, "recency": recency}
         self.query = nn.Linear(dim, dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
         self.sharpness = nn.Parameter(torch.full((heads,), math.log(sharpness)))
@@ -84,6 +86,10 @@ class Reader(nn.Module):
         # reinstatement: g and β, one half at first
         self.reinstated = nn.Parameter(torch.zeros(heads)) if hops else None
         self.drift = nn.Parameter(torch.zeros(heads)) if hops else None
+
+    def alike(self) -> "Reader":
+        """Another reader that begins with the same settings, and learns its own."""
+        return Reader(self.dim, self.heads, deepcopy(self.separation), **self.start, strength=self.strength, hops=self.hops)  # type: ignore[arg-type]
 
     def forward(self, cues: Cues, pages: Pages) -> Tensor:
         """What each token recalls: [batch, time, dim]; zeros where it sees no item."""
