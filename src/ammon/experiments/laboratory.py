@@ -9,6 +9,7 @@ from ammon.experiments import (
     local_rules,
     morphing,
     prototypes,
+    recovery,
     ridge,
     sequence,
     sequential,
@@ -33,6 +34,7 @@ _ALL = (
     sequence.EXPERIMENT,
     energy_landscape.EXPERIMENT,
     induction.EXPERIMENT,
+    recovery.EXPERIMENT,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _ALL}
