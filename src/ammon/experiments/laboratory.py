@@ -7,6 +7,7 @@ from ammon.experiments import (
     energy_landscape,
     induction,
     local_rules,
+    memorization,
     morphing,
     prototypes,
     recovery,
@@ -34,6 +35,7 @@ _ALL = (
     sequence.EXPERIMENT,
     energy_landscape.EXPERIMENT,
     induction.EXPERIMENT,
+    memorization.EXPERIMENT,
     recovery.EXPERIMENT,
 )
 

@@ -36,11 +36,12 @@ if TYPE_CHECKING:
 
 EXACT = {"log_sum_exp": diffusion, "log_sum_relu": log_sum_relu}
 LEARNED = ("perceptron", "unet")
+NAMES = {"log_sum_exp": "log-sum-exp", "log_sum_relu": "log-sum-ReLU", "perceptron": "perceptron", "unet": "U-Net"}
 HIGH = 5.0  # the level at which diffusion begins, well above the spread of the circle and of images
-HELD = 500  # rows never trained on, at least, which say what chance is
+HELD = 500  # rows never trained on, of which there are more, which say what chance is
 SHOWN = 300  # patterns, and states, that the figure of a circle gets
 SIDE = 81  # places on a side of the map of its energy
-MEANS = ("delta_memorised", "delta_spurious", "to_training", "to_generated", "lost", "loss")
+MEANS = ("delta_memorised", "delta_spurious", "to_training", "to_generated", "to_held", "held_to_held", "lost", "loss")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Setting:
 
 
 # on the circle β = 1/σ² = 20, as in the paper's code; images are denoised to the end
-USUAL = {"circle": Setting(math.sqrt(0.05), 10, 64, 1500), "perceptron": Setting(0.05, 1, 192, 1500), "unet": Setting(0.05, 1, 16, 1500)}
+USUAL = {"circle": Setting(math.sqrt(0.05), 10, 64, 1500), "perceptron": Setting(0.05, 1, 384, 1500), "unet": Setting(0.05, 1, 32, 1500)}
 
 
 def measure(point: Point, *, generator: torch.Generator) -> list[Row]:
@@ -74,7 +75,8 @@ def measure(point: Point, *, generator: torch.Generator) -> list[Row]:
             tallies[kind].append(int((kinds == number).sum()))
         reach = math.sqrt(training.shape[1] + 2) * setting.level
         lost = float((distances.training > reach).double().mean()) if point["denoiser"] == "log_sum_relu" else None
-        medians = float(distances.training.median()), float(distances.generated.median())
+        asked_of = (distances.training, distances.generated, nearest(states, held).training, nearest(held[:HELD], held[HELD:]).training)
+        medians = [float(each.median()) for each in asked_of]
         for name, value in zip(MEANS, (*limits, *medians, lost, loss)):
             found[name] += [] if value is None else [value]
         if shape is None and not trial:
@@ -129,31 +131,36 @@ def learn(point: Point, training: Rows, shape: tuple[int, ...] | None, generator
         chosen = torch.randint(len(training), (int(point["batch"]),), generator=moment.generator)
         return network.loss(training[chosen], setting.level, HIGH, moment.generator)
 
-    plan = Plan(setting.updates, rate=3e-3, warmup=setting.updates // 50, final=0.0, decay=0.0, every=max(1, setting.updates // 10), seed=seed)
+    plan = Plan(
+        setting.updates, rate=3e-3, warmup=setting.updates // 50, final=0.0, decay=0.0, every=max(1, setting.updates // 10), seed=seed
+    )
     rows = train(network, loss, plan).rows
     network.eval()
     return network, float(rows[-1]["loss"])
 
 
 def draw(table: "pa.Table") -> "Figure":
+    from matplotlib.ticker import LogLocator
+
     curves = groups([row for row in table.to_pylist() if row["row"] == "fractions"], "data", "denoiser")
     circles = groups([row for row in table.to_pylist() if row["row"] != "fractions"], "stored")
-    columns = max(len(curves), 1) if not circles else max(3, len(curves))
-    columns = min(4, columns)
-    chosen = _few(sorted(circles), columns)
+    columns = min(4, max(len(curves), 3 if circles else 1))
+    chosen = [*sorted(circles)[: columns - 1], *sorted(circles)[columns - 1 :][-1:]]
     down = bool(circles) + -(-len(curves) // columns)
-    figure, axes = figures.panels(columns, down, wide=2.6, high=2.5)
+    figure, axes = figures.panels(columns, down, wide=2.7, high=2.6)
     for panel, key in zip(axes, chosen):
         _draw_circle(panel, circles[key])
     rest = axes[columns:] if circles else axes
     for panel, ((data, denoiser), rows) in zip(rest, curves.items()):
         for number, kind in enumerate(KINDS):
             figures.measured(panel, *line(rows, "stored", kind), name=kind, number=number)
-        panel.set_xscale("log")
-        panel.set_ylim(-0.03, 1.03)
-        figures.label(panel, "training data K", "fraction of generated states", f"{data}: {str(denoiser).replace('_', '-')}")
+        figures.logarithmic(panel, "x")
+        panel.xaxis.set_major_locator(LogLocator())
+        panel.set_ylim(-0.03, 1.2)
+        name = NAMES[str(denoiser)] if data == "circle" else f"{data}, {NAMES[str(denoiser)]}"
+        figures.label(panel, "training data K", "fraction of generated states", name)
     if curves:
-        figures.legend(rest[0])
+        figures.legend(rest[0], loc="upper center", ncols=3, columnspacing=0.8, handlelength=1.2)
     for panel in [*axes[len(chosen) : columns if circles else 0], *rest[len(curves) :]]:
         panel.set_visible(False)
     return figure
@@ -171,20 +178,16 @@ def _draw_circle(panel: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
     level = float(rows[0]["last_level"])
     energy = Denoiser(memory).energy(torch.stack([x.flatten(), y.flatten()], -1), level).reshape(SIDE, SIDE)
     panel.contourf(ticks, ticks, (energy - energy.amin()).clamp_max(0.6), levels=12, cmap=figures.MAP)
-    panel.scatter(patterns[:, 0], patterns[:, 1], s=26, facecolors="none", edgecolors="white", linewidths=0.8, label="training data")
+    size = 26 if len(patterns) < 50 else 4
+    panel.scatter(patterns[:, 0], patterns[:, 1], s=size, facecolors="none", edgecolors="white", linewidths=0.6)
     for number, kind in enumerate(KINDS):
         places = [(row["x"], row["y"]) for row in rows if row["row"] == kind]
         if places:
-            panel.scatter(*zip(*places), s=5, color=figures.COLOURS[number], linewidths=0, label=kind)
+            across, up = zip(*places)
+            panel.scatter(across, up, s=5, color=figures.COLOURS[number], linewidths=0, label=kind)
     panel.set_aspect("equal")
     panel.grid(False)
-    figures.label(panel, "x", "y", f"K = {rows[0]['stored']}, {str(first).replace('_', '-')}, σ = {level:.2f}")
-
-
-def _few(counts: Sequence[Any], most: int) -> list[Any]:
-    """At most so many of these, the first, the last and evenly between."""
-    places = torch.linspace(0, len(counts) - 1, min(most, len(counts))).round().long().tolist() if counts else []
-    return [counts[place] for place in places]
+    figures.label(panel, "x", "y", f"K = {rows[0]['stored']}, {NAMES[str(first)]}")
 
 
 def _place(row: str, level: float, place: Sequence[float]) -> Row:
@@ -212,7 +215,7 @@ def _check(point: Point) -> None:
             raise ValueError("memorization: a U-Net takes images, and the circle has none; take perceptron, or data=digits.")
     else:
         # as many held back as are generated, and no fewer than say what chance is
-        most = len(_images(str(point["data"]))) - max(HELD, int(point["generated"]))
+        most = len(_images(str(point["data"]))) - max(HELD + 1, int(point["generated"]))
         if int(point["stored"]) > most:
             raise ValueError(f"memorization: {point['data']} leaves at most {most} images to train on, got stored={point['stored']}.")
     if not _setting(point).level < HIGH:
@@ -234,13 +237,13 @@ EXPERIMENT = Experiment(
         "Intervals, 95 %: Wilson, with the design effect of trials."
     ),
     axes={
-        "data": Axis("circle, digits, FILE.npz or FOLDER of images", ("circle", "digits")),
+        "data": Axis("circle, digits, FILE.npz or FOLDER of images", ("circle",)),
         "denoiser": Axis("what denoises", ("log_sum_exp", "log_sum_relu", "perceptron"), choices=(*EXACT, *LEARNED)),
-        "stored": Axis("training rows K", (2, 9, 30, 100, 1000), least=1),
+        "stored": Axis("training rows K", (2, 9, 100, 1000), least=1),
         "generated": Axis("states made in a trial", (200,), least=2),
         "chance": Axis("share of perfect data within a threshold", (0.05,), least=0.001, most=0.5),
         "levels": Axis("steps of the flow", (60,), least=1),
-        "batch": Axis("rows of a training step", (64,), least=1),
+        "batch": Axis("rows of a training step", (512,), least=1),
         "level": Axis("last level of noise; by default that of the data", kind=float, least=1e-3),
         "recalls": Axis("steps of recall at the last level; by default those of the data", kind=int, least=0),
         "width": Axis("units of a perceptron's layers, or channels of a U-Net", kind=int, least=1),
@@ -254,6 +257,8 @@ EXPERIMENT = Experiment(
         "delta_spurious": Column("threshold to the nearest other generated state, mean over trials"),
         "to_training": Column("median distance to the nearest training row"),
         "to_generated": Column("median distance to the nearest other generated state"),
+        "to_held": Column("median distance to the nearest row that was held back: whether what is new is like the data"),
+        "held_to_held": Column("the same of rows held back"),
         "lost": Column("log_sum_relu: fraction of states out of reach of every training row"),
         "loss": Column("networks: loss at the end of training"),
         "x": Column("first entry of a place on the circle's plane"),
@@ -264,5 +269,6 @@ EXPERIMENT = Experiment(
     trials=2,
     needs="no memory of the catalogue",
     check=_check,
+    told=lambda row: row["row"] == "fractions",
 )
 run = EXPERIMENT.run
