@@ -2,14 +2,18 @@
 
 from ammon.experiments import (
     basins,
+    binding,
     capacity,
     emergence,
     energy_landscape,
     induction,
     local_rules,
+    long_text,
     morphing,
+    passkey,
     prototypes,
     ridge,
+    rule_exceptions,
     sequence,
     sequential,
     signal_to_noise,
@@ -33,6 +37,10 @@ _ALL = (
     sequence.EXPERIMENT,
     energy_landscape.EXPERIMENT,
     induction.EXPERIMENT,
+    binding.EXPERIMENT,
+    passkey.EXPERIMENT,
+    rule_exceptions.EXPERIMENT,
+    long_text.EXPERIMENT,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _ALL}
