@@ -17,6 +17,7 @@ PARTS = [
         "retrieve",
         "separations",
         "similarity",
+        "top_k",
     )
 ]
 INNER = [*PARTS, "ammon.energies", "ammon.dynamics.drift", "ammon.dynamics.sweep", "ammon.dynamics.implicit", "ammon.learning"]

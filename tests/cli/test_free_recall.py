@@ -1,13 +1,17 @@
 """`ammon free-recall` as a user types it."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
 from ammon.cli.main import main
-from ammon.cmr.lists import once
+from ammon.cmr.bayes import Posterior
+from ammon.cmr.lists import Lists, once
+from ammon.cmr.model import CMR
 from ammon.cmr.presets import cymr
 from ammon.cmr.psifr_tables import write_table
 
@@ -63,6 +67,42 @@ def test_a_seed_repeats_and_a_preset_with_times_has_times(table: Path, tmp_path:
         assert ammon("simulate", "--data", table, "--preset", "polyn2009", "--source", "source", "--subjects", 1, "--out", out) == 0
     assert (first / "simulated.csv").read_text() == (second / "simulated.csv").read_text()
     assert "time" in pd.read_csv(first / "simulated.csv").columns
+
+
+def test_a_sampled_fit_shows_the_population_and_can_be_simulated(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("nutpie")
+    asked = {}
+
+    # sampling nine parameters takes minutes; the draws are tested in tests/laws/test_cmr_bayes.py
+    def few(self: CMR, lists: Lists, *, fixed: Any, bounds: Any, **rest: Any) -> Posterior:
+        asked.update(rest)
+        noise = torch.randn(2, 50, 2, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        held = {**cymr().values, **fixed}
+        held.pop("beta_enc")
+        return Posterior(self, ("beta_enc",), held, {"beta_enc": (0, 1)}, lists.subjects, noise[:, :, 0], noise[:, :, 1].exp(), noise, 3)
+
+    monkeypatch.setattr(CMR, "fit_bayes", few)
+    out = tmp_path / "out"
+    assert ammon("fit", "--data", table, "--bayes", "--draws", 50, "--out", out) == 0
+    assert (asked["draws"], asked["tune"]) == (50, 50)
+    said = capsys.readouterr().out
+    assert "2 subjects, 2 chains of 50 draws, 3 divergences" in said
+    rows = pd.read_csv(out / "posterior.csv")
+    assert rows["level"].tolist() == ["population", "spread", "subject", "subject"]
+    own = pd.read_csv(out / "parameters.csv")
+    assert own["beta_enc"].tolist() == pytest.approx(rows["mean"].tolist()[2:])
+    assert ammon("simulate", "--data", table, "--fit", out, "--out", out) == 0
+
+
+def test_sampling_without_its_extra_is_one_line(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nutpie", None)
+    monkeypatch.setitem(sys.modules, "nutpie.compiled_pyfunc", None)
+    assert ammon("fit", "--data", table, "--bayes", "--out", tmp_path / "out") == 2
+    assert "pip install 'ammon[bayes]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ TINY: dict[str, Grid] = {
     "sequence": {"dim": (24,), "load": (0.05, 0.5), "flips": (0.0, 0.2), "starts": (4,)},
     "energy_landscape": {"side": (9,), "paths": (2,)},
     "induction": {"length": (6, 8)},
+    "recovery": {"lists": (2, 4), "length": (5,), "starts": (1,), "copies": (20,)},
     "binding": {
         "task": ("recall_64", "copying"),
         "model": ("neural", "episodic_recency"),
@@ -134,6 +135,7 @@ REFUSED = {
     "sequence": ({"memory": ("dense",)}, "sequences"),
     "energy_landscape": ({"arrangement": ("square",)}, "disc"),
     "sequential": ({"rehearsal": ("pseud",)}, "pseudo"),
+    "recovery": ({"held": ("primacy_deca",)}, "primacy_decay"),
 }
 
 

@@ -75,7 +75,7 @@ def language_model(
         if tokenizer is not None:
             (out / recipes.TOKENIZER).write_bytes(tokenizer.read_bytes())
 
-    def measure(model: torch.nn.Module) -> dict[str, float]:
+    def measure(_: torch.nn.Module) -> dict[str, float]:
         return {"loss": float(losses(model, rest, most=HELD).mean())} if len(rest) else {}
 
     count = sum(parameter.numel() for parameter in model.parameters())

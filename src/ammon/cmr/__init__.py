@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ammon.cmr.bayes import Posterior as Posterior
     from ammon.cmr.choice import PositionStop as PositionStop
     from ammon.cmr.choice import PowerChoice as PowerChoice
     from ammon.cmr.choice import RatioStop as RatioStop
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ammon.cmr.sessions import simulate_sessions as simulate_sessions
 
 _HOMES = {
+    "bayes": "Posterior",
     "choice": "PositionStop PowerChoice RatioStop SoftmaxChoice StrengthStop",
     "fitting": "Fit evolve standard_errors",
     "layers": "ContextCue Features ItemCue Items Pool Source cosine_similarity",

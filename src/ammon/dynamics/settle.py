@@ -48,6 +48,7 @@ def settle(
     cue: Tensor,
     *,
     read: Callable[[Tensor], Tensor] | None = None,
+    watch: Update | None = None,
     steps: int,
     tolerance: float | None = None,
     clamp: Tensor | None = None,
@@ -58,6 +59,7 @@ def settle(
     """Apply `update` to the cue at most `steps` times, item by item until it stops.
 
     read: the last step reads by this function instead of updating, all items alike; the trajectory is then that of the steps before.
+    watch: what of a state must come to rest, of the same arguments as `update`; by default the state itself.
     generator: taken so that one `Settling` travels whole; it is the update that draws from it.
     differentiate: "unroll" passes gradients through every step; "truncated" through the last one only (the others are made
     without a graph); "implicit" through the fixed point itself, at the cost of one linear solve in the backward pass and no
@@ -81,8 +83,8 @@ def settle(
     if differentiate not in ("unroll", "truncated", "implicit"):
         raise ValueError(f'settle: differentiate must be "unroll", "truncated" or "implicit", got {differentiate!r}.')
     if read is None:
-        return _settle(clamped, cue, steps, tolerance, keep, differentiate)
-    found = _settle(clamped, cue, steps - 1, tolerance, keep, differentiate)
+        return _settle(clamped, cue, steps, tolerance, keep, differentiate, watch)
+    found = _settle(clamped, cue, steps - 1, tolerance, keep, differentiate, watch)
     return replace(found, state=read(found.state), steps=found.steps + 1)
 
 
@@ -91,11 +93,13 @@ def default_tolerance(dtype: torch.dtype) -> float:
     return float(torch.finfo(dtype).eps ** 0.75)
 
 
-def _settle(update: Update, cue: Tensor, steps: int, tolerance: float, keep: bool, differentiate: Differentiate) -> Recall:
+def _settle(
+    update: Update, cue: Tensor, steps: int, tolerance: float, keep: bool, differentiate: Differentiate, watch: Update | None
+) -> Recall:
     if differentiate == "unroll" or not steps:
-        return _iterate(update, cue, steps, tolerance, keep)[0]
+        return _iterate(update, cue, steps, tolerance, keep, watch)[0]
     with torch.no_grad():
-        found, last = _iterate(update, cue, steps, tolerance, keep)
+        found, last = _iterate(update, cue, steps, tolerance, keep, watch)
     everyone = torch.arange(len(cue), device=cue.device)
     if differentiate == "truncated":
         return replace(found, state=update(last, everyone))
@@ -107,14 +111,14 @@ def _settle(update: Update, cue: Tensor, steps: int, tolerance: float, keep: boo
     return replace(found, state=implicit(lambda x: update(x, everyone), found.state))
 
 
-def _iterate(update: Update, cue: Tensor, steps: int, tolerance: float, keep: bool) -> tuple[Recall, Tensor]:
+def _iterate(update: Update, cue: Tensor, steps: int, tolerance: float, keep: bool, watch: Update | None) -> tuple[Recall, Tensor]:
     """The record, and for each item the state to which its last update was applied."""
     state, last = cue, cue.detach()
     count = torch.zeros(len(cue), dtype=torch.int64, device=cue.device)
     converged = torch.zeros(len(cue), dtype=torch.bool, device=cue.device)
     cycled = converged.clone()
     rows = torch.arange(len(cue), device=cue.device)
-    seen = [cue]
+    kept = [cue]
     for step in range(steps):
         if not len(rows):
             break
@@ -122,16 +126,18 @@ def _iterate(update: Update, cue: Tensor, steps: int, tolerance: float, keep: bo
         old = state if everyone else state[rows]
         new = update(old, rows)
         with torch.no_grad():
-            still = _largest_change(new, old) <= tolerance
-            back = ~still & (_largest_change(new, last if everyone else last[rows]) <= tolerance) if step else torch.zeros_like(still)
+            before = last if everyone else last[rows]
+            seen_new, seen_old, seen_before = (s if watch is None else watch(s, rows) for s in (new, old, before))
+            still = _largest_change(seen_new, seen_old) <= tolerance
+            back = ~still & (_largest_change(seen_new, seen_before) <= tolerance) if step else torch.zeros_like(still)
             last = old.detach() if everyone else last.index_copy(0, rows, old.detach())
         state = new if everyone else state.index_copy(0, rows, new)
         if keep:
-            seen.append(state)
+            kept.append(state)
         count[rows] += 1
         converged[rows], cycled[rows] = still, back
         rows = rows[~(still | back)]
-    return Recall(state, count, converged, cycled, torch.stack(seen) if keep else None), last
+    return Recall(state, count, converged, cycled, torch.stack(kept) if keep else None), last
 
 
 def _largest_change(new: Tensor, old: Tensor) -> Tensor:

@@ -6,12 +6,14 @@ from ammon.experiments import (
     capacity,
     emergence,
     energy_landscape,
+    episodic_evidence,
     induction,
     local_rules,
     long_text,
     morphing,
     passkey,
     prototypes,
+    recovery,
     ridge,
     rule_exceptions,
     sequence,
@@ -41,6 +43,8 @@ _ALL = (
     passkey.EXPERIMENT,
     rule_exceptions.EXPERIMENT,
     long_text.EXPERIMENT,
+    recovery.EXPERIMENT,
+    episodic_evidence.EXPERIMENT,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _ALL}
