@@ -143,7 +143,7 @@ def _iterate(update: Update, cue: Tensor, steps: int, judge: Judge, keep: bool) 
 
 
 def changes(tolerance: float, watch: Update | None = None) -> Judge:
-    """An item stands still when no entry changed by more than `tolerance`, and has come back when none differs from the state before the last.
+    """An item is still when no entry changed by more than `tolerance`, and has come back when none differs from the state before the last.
 
     watch: what of a state must come to rest, of the same arguments as an update; by default the state itself.
     """
