@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ammon import cmr as cmr
     from ammon import experiments as experiments
     from ammon.analysis.lyapunov import check_lyapunov as check_lyapunov
+    from ammon.analysis.cost import cost as cost
     from ammon.catalog import CATALOG as CATALOG
     from ammon.catalog import amari as amari
     from ammon.catalog import bayesian_optimal as bayesian_optimal
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
 
 # torch takes a second to import, so nothing is imported before it is used (PEP 562)
 _HOMES = {
+    "ammon.analysis.cost": "cost",
     "ammon.catalog": (
         "CATALOG amari bayesian_optimal bcpnn compositional delta dense diffusion exponential exponential_sequence hebbian_expansion "
         "holographic hopfield kernel_logistic kernel_ridge kohonen large_dim_dense learned_dense log_sum_relu minerva2 mixed_sequence "
