@@ -17,6 +17,7 @@ from benchmarks import (
     energy_transformer,
     episodes,
     episodes_on_postgres,
+    episodic_read,
     free_recall,
     kernel_memory,
     learning_rules,
@@ -40,6 +41,7 @@ BENCHMARKS = {
     "episodes": episodes.measure,
     "episodes_on_postgres": episodes_on_postgres.measure,
     "neural_memory": neural_memory.measure,
+    "episodic_read": episodic_read.measure,
 }
 
 
