@@ -11,8 +11,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ammon import cmr as cmr
     from ammon import experiments as experiments
-    from ammon.analysis.lyapunov import check_lyapunov as check_lyapunov
     from ammon.analysis.cost import cost as cost
+    from ammon.analysis.lyapunov import check_lyapunov as check_lyapunov
     from ammon.catalog import CATALOG as CATALOG
     from ammon.catalog import amari as amari
     from ammon.catalog import bayesian_optimal as bayesian_optimal
