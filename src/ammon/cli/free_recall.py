@@ -65,11 +65,13 @@ def fit(
             sampled = _sample(material, model, draws, seed)
             table = sampled.table()
             _show_posterior(sampled, table)
+            _show_left_out(material)
             typer.echo(_save_posterior(sampled, table, model, out))
             return
         found = _fit(material, model, starts, seed)
         errors = _errors(found, material)
         _show_fit(found, errors)
+        _show_left_out(material)
         typer.echo(_save_fit(found, errors, model, out))
 
 
@@ -91,6 +93,7 @@ def compare(
             _known(name)
         fits = {name: _fit(material, name, starts, seed) for name in names}
         _show_ranking(rank(fits))
+        _show_left_out(material)
         typer.echo(_save_ranking(fits, out))
 
 
@@ -268,6 +271,14 @@ def _show_fit(found: "Fit", errors: Any) -> None:
     typer.echo("standard error: median over subjects; from the curvature at the maximum, none at a bound.")
 
 
+def _show_left_out(material: Material) -> None:
+    """What of the data no model here can make."""
+    recalls = int(material.lists.num_recalls.sum())
+    left = recalls - int(material.lists.clean().num_recalls.sum())
+    if left:
+        typer.echo(f"left out: {left} of {recalls} recalls, repeats and items that were not studied")
+
+
 def _save_fit(found: "Fit", errors: Any, model: str, out: Path) -> Path:
     import json
 
@@ -290,8 +301,9 @@ def _show_posterior(found: "Posterior", rows: Any) -> None:
     show(table)
     chains, draws = found.mean.shape[:2]
     typer.echo(f"\n{len(found.subjects)} subjects, {chains} chains of {draws} draws, {found.divergences} divergences")
-    if not (rows["r_hat"] < 1.01).all():
-        typer.echo(f"largest R-hat {rows['r_hat'].max():.3f}: the chains have not mixed, try more --draws")
+    worst, least = rows["r_hat"].max(), rows["ess_bulk"].min()
+    if not (worst < 1.01 and least > 400):
+        typer.echo(f"largest R-hat {worst:.3f}, least effective draws {least:.0f}: below 1.01 and above 400 are needed, try more --draws")
 
 
 def _save_posterior(found: "Posterior", rows: Any, model: str, out: Path) -> Path:

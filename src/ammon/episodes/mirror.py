@@ -17,7 +17,8 @@ from ammon.episodes.records import DAY, MINUTE, Scope
 from ammon.parts.similarity import Similarity
 
 COLUMNS = ("ids", "session", "speaker", "time", "day", "length")
-CHUNK = 8192
+# rows that stay in the processor's cache on their way
+CHUNK = 1024
 NONE = -1
 
 
@@ -31,6 +32,8 @@ class Mirror:
         self._room: dict[str, NDArray[np.int64]] = {name: np.empty(0, dtype=np.int64) for name in COLUMNS}
         self._live: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
         self._dead = 0
+        # by session, as far as they were asked for
+        self._orders: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
 
     def __len__(self) -> int:
         return self.matrix.count - self._dead
@@ -99,6 +102,20 @@ class Mirror:
             mask &= has
         return mask
 
+    def around(self, row: int, reach: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Up to `reach` rows before and after this one in its session by (time, id), and how many places after it each stands."""
+        code = int(self.column("session")[row])
+        if code not in self._orders:
+            rows = np.flatnonzero((self.column("session") == code) & self._live[: self.matrix.count])
+            rows = rows[np.argsort(self.column("time")[rows], kind="stable")]
+            self._orders[code] = rows, self.column("time")[rows]
+        rows, times = self._orders[code]
+        first, last = np.searchsorted(times, self.column("time")[row]), np.searchsorted(times, self.column("time")[row], side="right")
+        place = int(first + np.searchsorted(rows[first:last], row))
+        begin = max(0, place - reach)
+        lags = np.arange(begin, min(place + reach + 1, len(rows))) - place
+        return rows[begin : place + reach + 1][lags != 0], lags[lags != 0]
+
     def _take(self, chunk: Iterable[tuple[int, int, int, int, int, int, bytes]]) -> None:
         """New rows at the end, known ones in their place."""
         ids, session, speaker, time, zone, length, blobs = zip(*chunk)
@@ -112,8 +129,12 @@ class Mirror:
             "day": (times + zones * MINUTE) // DAY,
             "length": np.array(length, dtype=np.int64),
         }
+        for code in np.unique(fresh["session"]).tolist():
+            self._orders.pop(code, None)
         known = self.held(fresh["ids"])
         if known.any():
+            # they may have left a session, or another place in it
+            self._orders.clear()
             rows = self.rows(fresh["ids"][known])
             self.words += int(fresh["length"][known].sum() - self.column("length")[rows].sum())
             for name in COLUMNS:
@@ -133,6 +154,7 @@ class Mirror:
         self.matrix.append(keys[new])
 
     def _remove(self, ids: NDArray[np.int64]) -> None:
+        self._orders.clear()
         rows = self.rows(ids[self.held(ids)])
         self.words -= int(self.column("length")[rows].sum())
         self._live[rows] = False

@@ -291,30 +291,38 @@ class SQLite:
 
     def around(self, ids: Sequence[int], reach: int, scope: Scope) -> Neighbours:
         with self.reading():
-            connection = self._database.connection
-            of, lags, near = [], [], []
-            for one in ids:
-                place = connection.execute("SELECT session, time, id FROM episodes WHERE id = ?", (one,)).fetchone()
-                if place is None:
-                    continue
-                for sign, compare, order in ((1, ">", "ASC"), (-1, "<", "DESC")):
-                    rows = connection.execute(
-                        f"SELECT id FROM episodes WHERE session = ? AND (time, id) {compare} (?, ?) "
-                        f"ORDER BY time {order}, id {order} LIMIT ?",
-                        (*place, reach),
-                    )
-                    for step, (other,) in enumerate(rows, start=1):
-                        of.append(one)
-                        lags.append(sign * step)
-                        near.append(other)
-            found = Neighbours(*(torch.tensor(column, dtype=torch.int64) for column in (of, lags, near)))
-            if scope.everything:
-                return found
+            if self._mirror is None and scope.everything:
+                # who only looks at neighbours need not read all keys
+                return self._looked_up(ids, reach)
             mirror, mask = self._masked(scope)
-            if mask is None:
-                return found
-            inside = torch.from_numpy(mask[mirror.rows(found.ids.numpy())])
-            return Neighbours(*(column[inside] for column in found))
+            of, lags, near = ([np.empty(0, dtype=np.int64)] for _ in range(3))
+            every = np.array(ids, dtype=np.int64)
+            for one in every[mirror.held(every)].tolist():
+                rows, steps = mirror.around(int(mirror.rows(np.array([one]))[0]), reach)
+                if mask is not None:
+                    rows, steps = rows[mask[rows]], steps[mask[rows]]
+                of.append(np.full(len(rows), one))
+                lags.append(steps)
+                near.append(mirror.column("ids")[rows])
+            return Neighbours(*(torch.from_numpy(np.concatenate(column)) for column in (of, lags, near)))
+
+    def _looked_up(self, ids: Sequence[int], reach: int) -> Neighbours:
+        connection = self._database.connection
+        of, lags, near = [], [], []
+        for one in ids:
+            place = connection.execute("SELECT session, time, id FROM episodes WHERE id = ?", (one,)).fetchone()
+            if place is None:
+                continue
+            for sign, compare, order in ((1, ">", "ASC"), (-1, "<", "DESC")):
+                rows = connection.execute(
+                    f"SELECT id FROM episodes WHERE session = ? AND (time, id) {compare} (?, ?) ORDER BY time {order}, id {order} LIMIT ?",
+                    (*place, reach),
+                )
+                for step, (other,) in enumerate(rows, start=1):
+                    of.append(one)
+                    lags.append(sign * step)
+                    near.append(other)
+        return Neighbours(*(torch.tensor(column, dtype=torch.int64) for column in (of, lags, near)))
 
     def facts(self, ids: Tensor) -> Facts:
         with self.reading():
