@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ammon import experiments as experiments
     from ammon.catalog import CATALOG as CATALOG
     from ammon.catalog import amari as amari
+    from ammon.catalog import astrocyte as astrocyte
     from ammon.catalog import bayesian_optimal as bayesian_optimal
     from ammon.catalog import bcpnn as bcpnn
     from ammon.catalog import compositional as compositional
@@ -77,7 +78,7 @@ if TYPE_CHECKING:
 # torch takes a second to import, so nothing is imported before it is used (PEP 562)
 _HOMES = {
     "ammon.catalog": (
-        "CATALOG amari bayesian_optimal bcpnn compositional delta dense diffusion exponential exponential_sequence hebbian_expansion "
+        "CATALOG amari astrocyte bayesian_optimal bcpnn compositional delta dense diffusion exponential exponential_sequence hebbian_expansion "
         "holographic hopfield kernel_logistic kernel_ridge kohonen large_dim_dense learned_dense log_sum_relu minerva2 mixed_sequence "
         "modern_hopfield modular_bcpnn perceptron pseudo_inverse random_features rectified_dense sequence sparse_distributed "
         "sparse_hopfield storkey synchronous_hopfield todam u_hop universal willshaw"
