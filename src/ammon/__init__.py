@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ammon.analysis.lyapunov import check_lyapunov as check_lyapunov
     from ammon.catalog import CATALOG as CATALOG
     from ammon.catalog import amari as amari
+    from ammon.catalog import astrocyte as astrocyte
     from ammon.catalog import bayesian_optimal as bayesian_optimal
     from ammon.catalog import bcpnn as bcpnn
     from ammon.catalog import compositional as compositional
@@ -83,7 +84,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ammon.analysis.cost": "cost",
     "ammon.catalog": (
-        "CATALOG amari bayesian_optimal bcpnn compositional delta dense diffusion exponential exponential_sequence hebbian_expansion "
+        "CATALOG amari astrocyte bayesian_optimal bcpnn compositional delta dense diffusion exponential exponential_sequence hebbian_expansion "
         "holographic hopfield kernel_logistic kernel_ridge kohonen large_dim_dense learned_dense log_sum_relu minerva2 mixed_sequence "
         "modern_hopfield modular_bcpnn perceptron pseudo_inverse random_features rectified_dense sequence sparse_distributed "
         "sparse_hopfield storkey synchronous_hopfield todam u_hop universal willshaw"
