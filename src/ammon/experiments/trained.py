@@ -20,7 +20,7 @@ HELD = 128  # sequences on which accuracy is watched while training
 
 AXES: Mapping[str, Axis] = {
     "steps": Axis("steps of training at most", (1500,), kind=int, least=1),
-    "enough": Axis("accuracy at which training stops", (0.998,), least=0, most=1),
+    "enough": Axis("accuracy at which training stops", (0.99,), least=0, most=1),
     "batch": Axis("sequences of a step", (32,), kind=int, least=1),
     "rate": Axis("largest learning rate", (3e-3,), least=1e-6),
     "dim": Axis("width", (64,), kind=int, least=4),
