@@ -19,7 +19,9 @@ from ammon.nn.evicting import Lowest
 from ammon.nn.hebbian import HebbianMemory
 from ammon.nn.hybrid import Hybrid
 from ammon.nn.neural import NeuralMemory, delta_net, ttt
+from ammon.nn.residual import FeedForward, Residual
 from ammon.nn.segments import PerToken, Segments
+from ammon.nn.stack import Stack
 from ammon.nn.state import State
 from ammon.nn.titans import MemoryAsContext, MemoryAsGate, MemoryAsLayer
 from ammon.parts.separations import Entmax
@@ -44,6 +46,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "memory as layer": lambda: MemoryAsLayer(Attention(DIM, 2), NeuralMemory(DIM, 2, Mlp(1), Surprise(4))),
     "memory as context": lambda: MemoryAsContext(NeuralMemory(DIM, 2, Mlp(2, 2), Surprise(5)), 2, 2),
     "memory as context, segments of 1": lambda: MemoryAsContext(NeuralMemory(DIM, 2, Mlp(1), Surprise(1), convolution=1), 2, 1),
+    "stack": lambda: Stack([Residual(Attention(DIM, 2, 5)), FeedForward(DIM, 2), Residual(NeuralMemory(DIM, 2, Mlp(1), Surprise(4)))]),
     "delta net": lambda: delta_net(DIM, 2),
     "ttt": lambda: ttt(DIM, 2, chunk=4),
     "episodic": lambda: EpisodicMemory(DIM, 2, slots=32),
