@@ -23,7 +23,9 @@ TINY: dict[str, Grid] = {
     "sequence": {"dim": (24,), "load": (0.05, 0.5), "flips": (0.0, 0.2), "starts": (4,)},
     "energy_landscape": {"side": (9,), "paths": (2,)},
     "induction": {"length": (6, 8)},
+    "memorization": {"stored": (2, 9), "generated": (20,), "updates": (10,), "levels": (10,)},
     "recovery": {"lists": (2, 4), "length": (5,), "starts": (1,), "copies": (20,)},
+    "read_contiguity": {"length": (6, 8)},
     "binding": {
         "task": ("recall_64", "copying"),
         "model": ("neural", "episodic_recency"),
@@ -127,6 +129,7 @@ def test_the_landscape_moves(tables: dict[str, pa.Table], tmp_path: Path) -> Non
 
 
 REFUSED = {
+    "memorization": ({"denoiser": ("unet",)}, "U-Net takes images"),
     "long_text": ({}, "--grid data=FILE"),
     "passkey": ({"model": ("hybird",)}, "hybrid"),
     "emergence": ({"stored": (17,)}, "16"),

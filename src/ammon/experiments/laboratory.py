@@ -10,9 +10,11 @@ from ammon.experiments import (
     induction,
     local_rules,
     long_text,
+    memorization,
     morphing,
     passkey,
     prototypes,
+    read_contiguity,
     recovery,
     ridge,
     rule_exceptions,
@@ -39,12 +41,14 @@ _ALL = (
     sequence.EXPERIMENT,
     energy_landscape.EXPERIMENT,
     induction.EXPERIMENT,
+    memorization.EXPERIMENT,
     binding.EXPERIMENT,
     passkey.EXPERIMENT,
     rule_exceptions.EXPERIMENT,
     long_text.EXPERIMENT,
     recovery.EXPERIMENT,
     episodic_evidence.EXPERIMENT,
+    read_contiguity.EXPERIMENT,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _ALL}

@@ -1,7 +1,7 @@
 """Completion: the hidden patches of an image from those that are seen (Hoover et al. 2023, section 4).
 
-Every patch is a token, its position added; a hidden one starts from a learned token that is the same everywhere. A block moves the tokens, and
-a linear map reads pixels from them. The block is an `EnergyTransformer` or any module from tokens [batch, token, dim] to tokens.
+Every patch is a token, its position added; a hidden one starts from a learned token that is the same everywhere. A block moves the
+tokens, and a linear map reads pixels from them. The block is an `EnergyTransformer` or any module from tokens to tokens.
 """
 
 import torch
@@ -20,7 +20,9 @@ class Completion(nn.Module):
             check_count("Completion", name, count)
         channels, height, width = shape
         if height % size or width % size:
-            raise ValueError(f"Completion: images of {height} × {width} pixels do not fall into patches of {size} × {size}; choose another size.")
+            raise ValueError(
+                f"Completion: images of {height} × {width} pixels do not fall into patches of {size} × {size}; choose another size."
+            )
         self.shape, self.size, self.num_patches = (channels, height, width), size, height * width // size**2
         entries = channels * size**2
         self.embed = nn.Linear(entries, dim)
@@ -37,10 +39,9 @@ class Completion(nn.Module):
         """What goes into the block [batch, patch, dim]; nothing of a hidden patch is in it."""
         if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
             raise ValueError(f"Completion: images must be [batch, {', '.join(map(str, self.shape))}], got {list(images.shape)}.")
-        if hidden.dtype != torch.bool or hidden.shape != (len(images), self.num_patches):
-            raise ValueError(
-                f"Completion: hidden must be bool [batch, patch] = {[len(images), self.num_patches]}, got {hidden.dtype} {list(hidden.shape)}."
-            )
+        needed = [len(images), self.num_patches]
+        if hidden.dtype != torch.bool or list(hidden.shape) != needed:
+            raise ValueError(f"Completion: hidden must be bool [batch, patch] = {needed}, got {hidden.dtype} {list(hidden.shape)}.")
         tokens = torch.where(hidden[..., None], self.hidden, self.embed(cut(images, self.size)))
         return tokens + self.positions
 
@@ -48,8 +49,3 @@ class Completion(nn.Module):
         """The images, their hidden patches completed; those that are seen stay as they are."""
         patches = torch.where(hidden[..., None], self(images, hidden), cut(images, self.size))
         return join(patches, self.shape, self.size)
-
-    def loss(self, images: Tensor, hidden: Tensor) -> Tensor:
-        """Mean square error of the pixels of hidden patches."""
-        error = (self(images, hidden) - cut(images, self.size)).square().mean(-1)
-        return error[hidden].mean()

@@ -1,10 +1,11 @@
 """Denoising: networks that learn f(x, σ), the mean of the clean states from which x = clean + σ noise may have come.
 
 D(x, σ) = c_skip x + c_out F(c_in x, log σ), scaled so that F always reads and gives numbers of size 1 (Karras et al. 2022, table 1).
-States [batch, dim]; σ is one number, or [batch]. With D as denoiser, `ammon.dynamics.diffuse` generates, and `log_density` gives its energy.
+States [batch, dim]; σ is one number, or [batch]. `ammon.dynamics.diffuse` generates with D, `log_density` gives its energy.
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -46,20 +47,21 @@ class DenoisingNetwork(nn.Module):
         found = self(clean + levels.unsqueeze(-1) * noise, levels)
         # in units of c_out, so that all levels count alike
         weight = (levels.square() + self.spread**2) / (levels * self.spread).square()
-        return (weight * (found - clean).square().mean(-1)).mean()
+        total: Tensor = (weight * (found - clean).square().mean(-1)).mean()
+        return total
 
 
 class Perceptron(nn.Module):
     """A few layers of equal width over rows, told log σ by sines and cosines of it."""
 
-    def __init__(self, dim: int, width: int = 128, depth: int = 3, frequencies: int = 8) -> None:
+    def __init__(self, dim: int, width: int = 128, depth: int = 3, frequencies: int = 4) -> None:
         super().__init__()
         for name, value in (("dim", dim), ("width", width), ("depth", depth), ("frequencies", frequencies)):
             check_count("Perceptron", name, value)
         self.sines = Sines(frequencies)
         sizes = [dim + 2 * frequencies] + [width] * depth
         layers: list[nn.Module] = []
-        for before, after in zip(sizes, sizes[1:]):
+        for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), nn.SiLU()]
         last = nn.Linear(width, dim)
         # the first denoiser is the linear one
@@ -73,11 +75,11 @@ class Perceptron(nn.Module):
 
 
 class Sines(nn.Module):
-    """Sines and cosines of a number per row, of frequencies in equal ratios from 1/4 to 8. [batch, 2 · frequencies]"""
+    """Sines and cosines of a number per row, of frequencies in equal ratios from 1/4 to 2. [batch, 2 · frequencies]"""
 
     def __init__(self, frequencies: int) -> None:
         super().__init__()
-        self.register_buffer("frequencies", torch.logspace(-2, 3, frequencies, base=2))
+        self.register_buffer("frequencies", torch.logspace(-2, 1, frequencies, base=2))
         self.frequencies: Tensor
 
     def forward(self, numbers: Levels) -> Float[Tensor, "batch wave"]:

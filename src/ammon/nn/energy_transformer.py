@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ammon.dynamics.settle import settle
+from ammon.dynamics.settle import changes, default_tolerance, settle
 from ammon.nn.state import check_input
 from ammon.nn.token_descent import Plan, descend
 from ammon.nn.token_energies import AttentionEnergy, PatternEnergy
@@ -133,7 +133,8 @@ class EnergyTransformer(nn.Module):
         def shown(state: Tensor, rows: Tensor) -> Tensor:
             return self._shown(state, _rows(mask, rows))
 
-        found = settle(update, x, steps=self.steps if steps is None else steps, tolerance=tolerance, keep=keep, watch=shown)
+        judge = changes(default_tolerance(x.dtype) if tolerance is None else tolerance, shown)
+        found = settle(update, x, steps=self.steps if steps is None else steps, judge=judge, keep=keep)
         return Descent(found.state, torch.stack(energies), found.steps, found.converged, found.cycled, found.trajectory)
 
     @torch.no_grad()

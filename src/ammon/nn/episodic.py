@@ -3,11 +3,14 @@
 x [batch, time, dim] → y [batch, time, dim] and the state after it. Without a context, with room for all, it is attention over the past.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from ammon.dynamics.drift import direction
 from ammon.nn.drifting import Drift
+from ammon.nn.evicting import Lowest, survivors
 from ammon.nn.packing import Packing, packing
 from ammon.nn.reading import Cues, Pages, Reader
 from ammon.nn.segments import NEVER, PerToken, Pool, Segments, ends, next_end
@@ -38,7 +41,8 @@ class EpisodicMemory(nn.Module):
     slots: None holds all, so the state grows with the text. write: `PerToken` or `Segments`. separation: `Softmax`, `TopK`, `Entmax`.
     sharpness: of the item match at first, a factor of the cosine. context: entries per head of a context that drifts (see `Drift`,
     which also may be given), `match` the weight of its cosine at first. recency: at first, the rate per token by which items fade.
-    strength: learn how strongly each item is written, σ(W x) near 1 at first. hops: reinstatements of context in a read.
+    strength: learn how strongly each item is written, σ(W x) near 1 at first. hops: reinstatements of context in a read. evict: which
+    item gives way once all slots are filled, the oldest by default (`Lowest`).
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class EpisodicMemory(nn.Module):
         recency: float | None = None,
         strength: bool = False,
         hops: int = 0,
+        evict: Lowest | None = None,
     ) -> None:
         super().__init__()
         where = "EpisodicMemory"
@@ -66,7 +71,11 @@ class EpisodicMemory(nn.Module):
             raise ValueError(f"{where}: dim must be a multiple of heads, got {dim} and {heads}.")
         if isinstance(separation, TopK) and slots is not None and separation.k > slots:
             raise ValueError(f"{where}: the read takes the top {separation.k} of {slots} slots; give more slots or a smaller k.")
+        if slots is None and evict is not None:
+            raise ValueError(f"{where}: {evict} evicts from a bank that is full, and this one holds all; give slots.")
         self.dim, self.heads, self.slots, self.write = dim, heads, slots, write or PerToken()
+        # a ring needs no policy: the newest stay
+        self.evict = None if evict is None or evict.by == "age" else evict
         self.context = Drift(dim, heads, context) if isinstance(context, int) else context
         if self.context is not None and self.context.heads != heads:
             raise ValueError(f"{where}: the context has {self.context.heads} heads, the memory {heads}; give both the same.")
@@ -117,9 +126,11 @@ class EpisodicMemory(nn.Module):
         nothing ages (only context drifts on), "write-only" gives zeros. boundary bool [batch, time]: True where a token begins a new
         segment, e.g. a turn or an event (for a memory that writes `Segments`); what it ends is written before that token reads.
         """
-        held, begun = self._checked(x, state, mask, mode, boundary)
+        held, begun = self.checked(x, state, mask, mode, boundary)
         if not x.shape[1]:
             return torch.zeros_like(x), held
+        if self.counts and mode == "read-write" and x.shape[1] > 1:
+            return self._token_by_token(x, held, mask, boundary)
         places = packing(mask)
         cues, pages, after = self.turn(x, held, begun, places, mode, boundary)
         y = torch.zeros_like(x) if mode == "write-only" else places.unpack(self.read(cues, pages))
@@ -166,19 +177,49 @@ class EpisodicMemory(nn.Module):
                 items = self._items(means, kept, state.seen[:, None] + done.gaps, filled)
                 written, born, count, pooled = done.gaps, done.gaps, done.number, done.carried
         pages = self._pages(EpisodicState(old, context, state.seen, state.open, pooled), items, (born, written), time)
-        slots = pages.slots if self.slots is None else newest(pages.slots, self.slots, items.number, count)
+        if self.counts and mode == "read-write":
+            pages = self._counted(cues, pages, there)
+        if self.slots is None:
+            slots = pages.slots
+        elif self.evict is None:
+            slots = newest(pages.slots, self.slots, items.number, count)
+        else:
+            assert pages.dies is not None
+            slots = survivors(pages.slots, pages.slots.there & (pages.dies == NEVER), self.slots)
         return cues, pages, EpisodicState(slots, context, seen, opened, pooled)
+
+    @property
+    def counts(self) -> bool:
+        """Whether items count their uses, which asks for token after token."""
+        return self.evict is not None and self.evict.by == "use"
+
+    def _token_by_token(
+        self, x: Tensor, state: EpisodicState, mask: Tensor | None, boundary: Tensor | None
+    ) -> tuple[Tensor, EpisodicState]:
+        found = []
+        for place in range(x.shape[1]):
+            one = slice(place, place + 1)
+            places = packing(None if mask is None else mask[:, one])
+            cues, pages, state = self.turn(x[:, one], state, True, places, "read-write", None if boundary is None else boundary[:, one])
+            found.append(places.unpack(self.read(cues, pages)))
+        return torch.cat(found, 1), state
+
+    @torch.no_grad()
+    def _counted(self, cues: Cues, pages: Pages, there: Tensor) -> Pages:
+        weights = self.read.weights(cues, pages).mean(1) * there[..., None]
+        return replace(pages, slots=replace(pages.slots, uses=pages.slots.uses + weights.sum(1).to(pages.slots.uses.dtype)))
 
     def weights(self, x: Tensor, state: EpisodicState, *, mask: Tensor | None = None) -> Tensor:
         """How each token weighs the slots of the state, which stay as they are: [batch, head, time, slot]; 0 where it is masked."""
-        self._checked(x, state, mask, "read-only", None)
+        self.checked(x, state, mask, "read-only", None)
         places = packing(mask)
         cues, pages, _ = self.turn(x, state, True, places, "read-only", None)
         return places.unpack(self.read.weights(cues, pages).transpose(1, 2)).transpose(1, 2)
 
-    def _checked(
+    def checked(
         self, x: Tensor, state: EpisodicState | None, mask: Tensor | None, mode: Mode, boundary: Tensor | None
     ) -> tuple[EpisodicState, bool]:
+        """The state to begin with, and whether its slots may hold anything; refuses what `forward` refuses."""
         where = "EpisodicMemory"
         check_input(where, x, mask, self.dim, mode)
         if boundary is not None:
@@ -209,7 +250,9 @@ class EpisodicMemory(nn.Module):
             contexts = rows.new_zeros(*rows.shape[:2], self.heads, 0)
         shown = there[..., None, None]
         contexts = torch.where(shown, contexts, torch.zeros_like(contexts))
-        return Slots(direction(keys), values, contexts.to(wide), torch.where(there, times, 0), strengths, there)
+        return Slots(
+            direction(keys), values, contexts.to(wide), torch.where(there, times, 0), strengths, torch.zeros_like(strengths), there
+        )
 
     def _pages(self, state: EpisodicState, items: Slots | None, gaps: tuple[Tensor, Tensor] | None, time: int) -> Pages:
         """The slots of the state and the items written in this call, with the gaps at which they are (born, written)."""
@@ -217,9 +260,8 @@ class EpisodicMemory(nn.Module):
         # tokens of the segment under way are written, and read once it has ended
         hidden = (old.times > (state.seen - state.open)[:, None]) if self.pool is None and isinstance(self.write, Segments) else None
         if items is None or gaps is None:
-            born = torch.zeros_like(old.times) if hidden is None else torch.where(hidden, NEVER, 0)
-            whole = slice(0, old.number)
-            return Pages(old, born, torch.full_like(born[:1], NEVER), state.seen, ((slice(0, time), whole),))
+            shown = old.there if hidden is None else old.there & ~hidden
+            return Pages(old, shown, torch.zeros_like(old.times), None, state.seen, ((slice(0, time), slice(0, old.number)),))
         born, written = gaps
         if hidden is not None:
             # born holds the next end from each gap on: an open item waits for that of the first, a new one for that after it
@@ -231,19 +273,23 @@ class EpisodicMemory(nn.Module):
             born = torch.cat([old_born[:1], born], 1)
         else:
             born = torch.cat([old_born, born.expand(len(old_born), -1)], 1)
-        dies = torch.full_like(born, NEVER)
+        dies = None
         blocks = [(slice(0, time), slice(0, slots.number))]
-        if self.slots is not None:
+        if self.evict is not None and self.slots is not None:
+            dies = self.evict.deaths(slots, written.expand(len(state.seen), -1), items.number, self.slots, NEVER, state.seen)
+        elif self.slots is not None:
             # the item that is `slots` newer takes its place
             spare = self.slots - old.number
-            dies = torch.cat([written[:, spare:].expand(len(born), -1), dies], 1)[:, : slots.number]
+            if spare < items.number:
+                lasting = torch.full_like(born, NEVER)
+                dies = torch.cat([written[:, spare:].expand(len(born), -1), lasting], 1)[:, : slots.number]
             if self.pool is None:
                 size = max(self.slots, BLOCK)
                 blocks = [
                     (slice(start, min(start + size, time)), slice(max(0, start - spare), old.number + min(start + size, time)))
                     for start in range(0, time, size)
                 ]
-        return Pages(slots, born, dies, state.seen, tuple(blocks))
+        return Pages(slots, None, born, dies, state.seen, tuple(blocks))
 
     def _state(self, batch: int, slots: int, device: torch.device | str | None, dtype: torch.dtype | None = None) -> EpisodicState:
         like = self.store.weight.new_zeros((), device=device, dtype=dtype)

@@ -1,7 +1,7 @@
 """Classifiers of nodes and of graphs: nodes are tokens that see their neighbours (Hoover et al. 2023, section 5).
 
-Features [batch, node, feature], edges [batch, node, node] (True where the first node sees the second; each also sees itself) and, where the place
-in the graph should tell, positions [batch, node, entry], such as those of `laplacian_positions`. mask [batch, node]: True where a node is.
+Features [batch, node, feature], edges [batch, node, node] (True where the first node sees the second; each also sees itself) and, where
+the place in the graph should tell, positions [batch, node, entry], e.g. `laplacian_positions`. mask [batch, node]: True where a node is.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Patches: images [batch, channel, height, width] as rows [batch, patch, entry] of size × size squares, row by row of the image, and back."""
+"""Patches: images [batch, channel, height, width] as rows [batch, patch, entry] of size × size squares, row by row, and back."""
 
 import torch
 from torch import Tensor

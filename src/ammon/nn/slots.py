@@ -16,6 +16,7 @@ class Slots(State):
     contexts: Tensor  # [batch, slot, head, context], of length 1; context is 0 wide in a bank without one
     times: Tensor  # [batch, slot]
     strengths: Tensor  # [batch, slot], 1 unless the bank learns how strongly to write
+    uses: Tensor  # [batch, slot], its weights in all reads, summed; counted only where a policy asks
     there: Tensor  # bool [batch, slot]
 
     @property
@@ -31,7 +32,7 @@ def empty(batch: int, number: int, heads: int, entries: int, context: int, like:
     contexts = torch.zeros(batch, number, heads, context, dtype=wide, device=like.device)
     times = torch.zeros(batch, number, dtype=torch.int64, device=like.device)
     strengths = torch.zeros(batch, number, dtype=wide, device=like.device)
-    return Slots(keys, torch.zeros_like(keys), contexts, times, strengths, times.bool())
+    return Slots(keys, torch.zeros_like(keys), contexts, times, strengths, torch.zeros_like(strengths), times.bool())
 
 
 def joined(slots: Slots, more: Slots) -> Slots:

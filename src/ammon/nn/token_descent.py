@@ -101,8 +101,9 @@ def _backward(
     for start in range(len(kept) - KEPT, -1, -KEPT):
         x, g, mean, rstd, v, apart, attention = kept[start : start + KEPT]
         queries, keys = apart
-        torch.mm(flow, matrix.mT, out=du).mul_(plan.step)
-        of_matrix.addmm_(v.mT, flow, alpha=plan.step)
+        of_pull = flow * plan.step
+        torch.mm(of_pull, matrix.mT, out=du)
+        of_matrix.addmm_(v.mT, of_pull)
         # through A k and Aᵀ q: to both, and to A, then through its softmax to the scores
         of_asked, of_asks = apart_flow = _apart(du[:, :width], batch, plan)
         of_attention = torch.bmm(of_asked, keys.mT).baddbmm_(queries, of_asks.mT).mul_(attention)

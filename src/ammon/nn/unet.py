@@ -5,6 +5,7 @@ of Ronneberger et al. (2015) and Ho et al. (2020), kept small: two residual bloc
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from ammon.shapes import Rows, check_count
 class UNet(nn.Module):
     """channels: of the full resolution, a multiple of 4; each halving of it doubles them."""
 
-    def __init__(self, shape: tuple[int, ...], channels: int = 16, halvings: int = 1, frequencies: int = 8) -> None:
+    def __init__(self, shape: tuple[int, ...], channels: int = 16, halvings: int = 1, frequencies: int = 4) -> None:
         super().__init__()
         if len(shape) not in (2, 3) or min(shape) < 1:
             raise ValueError(f"UNet: shape must be (height, width) or (height, width, colour), got {tuple(shape)}.")
@@ -25,7 +26,7 @@ class UNet(nn.Module):
         check_count("UNet", "frequencies", frequencies)
         if channels % 4:
             raise ValueError(f"UNet: channels must be a multiple of 4, since they are normalised in groups, got {channels}.")
-        if not 0 <= halvings or min(shape[:2]) < 2**halvings:
+        if halvings < 0 or min(shape[:2]) < 2**halvings:
             raise ValueError(f"UNet: {halvings} halvings leave nothing of {shape[0]} × {shape[1]} pixels; take fewer.")
         self.shape = tuple(shape)
         colours = shape[2] if len(shape) == 3 else 1
@@ -33,13 +34,13 @@ class UNet(nn.Module):
         self.told = nn.Sequential(Sines(frequencies), nn.Linear(2 * frequencies, told), nn.SiLU())
         self.first = nn.Conv2d(colours, channels, 3, padding=1)
         self.down = nn.ModuleList(Residual(size, size, told) for size in sizes)
-        self.shrink = nn.ModuleList(nn.Conv2d(low, high, 3, stride=2, padding=1) for low, high in zip(sizes, sizes[1:]))
+        self.shrink = nn.ModuleList(nn.Conv2d(low, high, 3, stride=2, padding=1) for low, high in pairwise(sizes))
         self.up = nn.ModuleList(Residual(2 * size, size, told) for size in sizes)
-        self.grow = nn.ModuleList(nn.Conv2d(high, low, 3, padding=1) for low, high in zip(sizes, sizes[1:]))
-        self.last = nn.Sequential(nn.GroupNorm(4, channels), nn.SiLU(), nn.Conv2d(channels, colours, 3, padding=1))
+        self.grow = nn.ModuleList(nn.Conv2d(high, low, 3, padding=1) for low, high in pairwise(sizes))
+        self.norm, self.last = nn.GroupNorm(4, channels), nn.Conv2d(channels, colours, 3, padding=1)
         # the first denoiser is the linear one
-        nn.init.zeros_(self.last[2].weight)
-        nn.init.zeros_(self.last[2].bias)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Rows, logs: Levels) -> Rows:
         if x.shape[1] != math.prod(self.shape):
@@ -58,7 +59,7 @@ class UNet(nn.Module):
                 # to the size that it had there, which need not be twice this one
                 pixels = self.grow[level](functional.interpolate(pixels, bridges[level].shape[2:], mode="nearest"))
             pixels = self.up[level](torch.cat([pixels, bridges[level]], 1), told)
-        found: Tensor = self.last(pixels)
+        found: Tensor = self.last(functional.silu(self.norm(pixels)))
         return (found.squeeze(1) if len(self.shape) == 2 else found.movedim(1, -1)).flatten(1)
 
 
