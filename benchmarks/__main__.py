@@ -15,8 +15,10 @@ from benchmarks import (
     capacity,
     energy,
     energy_network,
+    energy_transformer,
     episodes,
     episodes_on_postgres,
+    episodic_read,
     free_recall,
     kernel_memory,
     learning_rules,
@@ -33,6 +35,7 @@ BENCHMARKS = {
     "capacity": capacity.measure,
     "memory_use": memory_use.measure,
     "energy": energy.measure,
+    "energy_transformer": energy_transformer.measure,
     "energy_network": energy_network.measure,
     "kernel_memory": kernel_memory.measure,
     "learning_rules": learning_rules.measure,
@@ -40,6 +43,7 @@ BENCHMARKS = {
     "episodes": episodes.measure,
     "episodes_on_postgres": episodes_on_postgres.measure,
     "neural_memory": neural_memory.measure,
+    "episodic_read": episodic_read.measure,
 }
 
 

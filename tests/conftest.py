@@ -17,6 +17,7 @@ PARTS = [
         "retrieve",
         "separations",
         "similarity",
+        "top_k",
     )
 ]
 ENERGIES = [

@@ -11,9 +11,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ammon import cmr as cmr
     from ammon import experiments as experiments
+    from ammon.analysis.cost import cost as cost
     from ammon.analysis.lyapunov import check_lyapunov as check_lyapunov
     from ammon.catalog import CATALOG as CATALOG
     from ammon.catalog import amari as amari
+    from ammon.catalog import astrocyte as astrocyte
     from ammon.catalog import bayesian_optimal as bayesian_optimal
     from ammon.catalog import bcpnn as bcpnn
     from ammon.catalog import compositional as compositional
@@ -80,9 +82,10 @@ if TYPE_CHECKING:
 
 # torch takes a second to import, so nothing is imported before it is used (PEP 562)
 _HOMES = {
+    "ammon.analysis.cost": "cost",
     "ammon.catalog": (
-        "CATALOG amari bayesian_optimal bcpnn compositional delta dense diffusion exponential exponential_sequence hebbian_expansion "
-        "holographic hopfield kernel_logistic kernel_ridge kohonen large_dim_dense learned_dense log_sum_relu minerva2 mixed_sequence "
+        "CATALOG amari astrocyte bayesian_optimal bcpnn compositional delta dense diffusion exponential exponential_sequence "
+        "hebbian_expansion holographic hopfield kernel_logistic kernel_ridge kohonen large_dim_dense learned_dense log_sum_relu minerva2 mixed_sequence "
         "modern_hopfield modular_bcpnn perceptron pseudo_inverse random_features rectified_dense sequence sparse_distributed "
         "sparse_hopfield storkey synchronous_hopfield todam u_hop universal willshaw"
     ),

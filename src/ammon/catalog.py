@@ -19,6 +19,7 @@ from ammon.learning.modular import Modular
 from ammon.learning.pseudo_inverse import RecursivePseudoInverse
 from ammon.learning.spherical_code import SphericalCode
 from ammon.memories.associative import AssociativeMemory
+from ammon.memories.astrocyte import AstrocyteMemory
 from ammon.memories.base import Memory
 from ammon.memories.binary import BinaryMemory, Order
 from ammon.memories.expansion import ExpansionMemory
@@ -160,6 +161,14 @@ def exponential(dim: int, beta: float = 1.0, steps: int = 50) -> BinaryMemory:
     Its energy is given as -log Σ exp(β ξ·s)/β, a monotonic function of the paper's with the same descents and no overflow.
     """
     return BinaryMemory(dim, Softmax(beta), "asynchronous", steps)
+
+
+def astrocyte(dim: int, coupling: float = 0.5, steps: int = 50) -> AstrocyteMemory:
+    """Neurons, synapses and astrocyte processes (Kozachkov, Slotine & Krotov 2025): near a dense memory of power 4.
+
+    coupling: how strongly processes drive each other; 0 is `dense` with n = 4.
+    """
+    return AstrocyteMemory(dim, coupling, steps)
 
 
 def modern_hopfield(dim: int, beta: float = 128.0, steps: int = 50) -> AssociativeMemory:
@@ -317,6 +326,7 @@ CATALOG: dict[str, Entry] = {
         large_dim_dense, "Ξ", "Ξ", "dot", "xⁿ⁻¹", "sign, at once", "Krotov & Hopfield 2016", "bipolar", "hetero", "4 N D"
     ),
     "exponential": Entry(exponential, "Ξ", "Ξ", "dot", "exp", "sign, one by one", "Demircigil et al. 2017", "bipolar", "auto", "4 N D"),
+    "astrocyte": Entry(astrocyte, "Ξ", "Ξ", "dot", "x · M⁻¹x²", "sign, one by one", "Kozachkov et al. 2025", "bipolar", "auto", "2 N² D"),
     "modern_hopfield": Entry(modern_hopfield, "K", "V", "dot", "softmax(β)", "identity", "Ramsauer et al. 2021", "unit", "hetero", "4 N D"),
     "sparse_hopfield": Entry(sparse_hopfield, "K", "V", "dot", "α-entmax(β)", "identity", "Hu et al. 2023", "unit", "hetero", "4 N D"),
     "diffusion": Entry(diffusion, "Ξ", "Ξ", "-½ distance²", "softmax, β = 1/σ²", "identity", "Ambrogioni 2024", "raw", "hetero", "4 N D"),

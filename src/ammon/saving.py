@@ -30,12 +30,12 @@ FLOORS_OF_STATES = ("nn",)
 
 def save(memory: Memory, path: str | os.PathLike[str]) -> None:
     """Write the memory, contents and all, to `path`; an older file there is replaced only once the new one is whole."""
-    _write("save", path, memory.state_dict(), {"format": FORMAT, "memory": json.dumps(_describe(memory))})
+    write_tensors("save", path, memory.state_dict(), {"format": FORMAT, "memory": json.dumps(_describe(memory))})
 
 
 def load(path: str | os.PathLike[str], *, classes: Iterable[type] = ()) -> Memory:
     """Read a memory that `save` wrote, on the CPU. classes: your own parts or memories that the file names."""
-    tensors, metadata = _read("load", path, FORMAT, "ammon.save")
+    tensors, metadata = read_tensors("load", path, FORMAT, "ammon.save")
     known = {_name(cls): cls for cls in classes}
     try:
         memory = _make(json.loads(metadata["memory"]), known)
@@ -51,12 +51,12 @@ def save_state(state: State, path: str | os.PathLike[str]) -> None:
     """Write what a layer of `ammon.nn` holds to `path`, to go on later; an older file is replaced only once the new one is whole."""
     if not isinstance(state, State):
         raise TypeError(f"save_state: a state of a layer is needed, got a {type(state).__name__}; memories go to ammon.save.")
-    _write("save_state", path, state.named(), {"format": STATE, "state": json.dumps(_outline(state))})
+    write_tensors("save_state", path, state.named(), {"format": STATE, "state": json.dumps(_outline(state))})
 
 
 def load_state(path: str | os.PathLike[str], *, classes: Iterable[type] = ()) -> State:
     """Read a state that `save_state` wrote, on the CPU. classes: your own records that the file names."""
-    tensors, metadata = _read("load_state", path, STATE, "save_state")
+    tensors, metadata = read_tensors("load_state", path, STATE, "save_state")
     try:
         state = _fill(json.loads(metadata["state"]), tensors, {_name(cls): cls for cls in classes})
         if not isinstance(state, State):
@@ -66,7 +66,8 @@ def load_state(path: str | os.PathLike[str], *, classes: Iterable[type] = ()) ->
     return state
 
 
-def _write(where: str, path: str | os.PathLike[str], tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+def write_tensors(where: str, path: str | os.PathLike[str], tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """One safetensors file; an older one is replaced only once the new one is whole. OSError, in the name of `where`."""
     target = Path(path)
     partial = target.with_name(target.name + ".partial")
     try:
@@ -77,7 +78,8 @@ def _write(where: str, path: str | os.PathLike[str], tensors: dict[str, Tensor],
         raise OSError(f"{where}: cannot write {target}: {error}") from error
 
 
-def _read(where: str, path: str | os.PathLike[str], kind: str, writer: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(where: str, path: str | os.PathLike[str], kind: str, writer: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file whose format is `kind`. FileNotFoundError, ValueError for any other, in the name of `where`."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{where}: there is no file {path}.")
     try:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import ammon as am
 from ammon.analysis.information import channel_information, free_weights, information_per_weight
-from ammon.analysis.storage import capacity, storage
+from ammon.analysis.storage import storage, storage_capacity
 from ammon.dynamics.settle import Recall, Settling
 from ammon.learning.base import cut_modules_
 from ammon.parts.corruption import Swap
@@ -101,11 +101,11 @@ class _Shelf(am.Memory):
 @pytest.mark.parametrize("most", [0, 1, 7, 16, 100, 1000])
 def test_the_search_finds_the_number_that_a_memory_holds(most: int) -> None:
     generator = _generator()
-    found = capacity(
+    found = storage_capacity(
         lambda: _Shelf(20, most), lambda number: am.modular_patterns(number, 4, 5, generator=generator), Swap(0.25, 4), generator=generator
     )
     assert most * 0.98 - 1 <= found <= most
-    limited = capacity(
+    limited = storage_capacity(
         lambda: _Shelf(20, 10**9), lambda number: am.modular_patterns(number, 4, 5, generator=generator), Swap(0.25, 4),
         generator=generator, limit=50,
     )  # fmt: skip
@@ -137,7 +137,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
         (lambda: information_per_weight(rows, rows, 0), "num_weights must be a whole number"),
         (lambda: storage(_Shelf(6, 9), rows, rows[:2]), "each with its own cue"),
         (lambda: storage(_Shelf(6, 9), rows[:0], rows[:0]), "at least one target"),
-        (lambda: capacity(lambda: _Shelf(6, 9), lambda n: rows, Swap(0.5), generator=_generator(), criterion=0.0), "criterion in"),
+        (lambda: storage_capacity(lambda: _Shelf(6, 9), lambda n: rows, Swap(0.5), generator=_generator(), criterion=0.0), "criterion in"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

@@ -61,6 +61,11 @@ def test_a_flip_turns_exactly_its_fraction_of_each_row(fraction: float) -> None:
     assert torch.equal(flipped.abs(), rows.abs())
 
 
+@pytest.mark.parametrize("corruption", [Flip(0.2), Mask(0.5), Noise(0.3)], ids=lambda c: type(c).__name__)
+def test_no_rows_are_corrupted_to_no_rows(corruption: Corruption) -> None:
+    assert corruption(torch.zeros(0, 5), generator=torch.Generator()).shape == (0, 5)
+
+
 def test_a_flip_of_pixels_turns_their_brightness_over() -> None:
     rows = torch.rand(3, 10)
     rows[0, 0], rows[0, 1] = 0.0, 1.0

@@ -16,7 +16,7 @@ from scipy.stats import t, ttest_ind, ttest_rel
 
 import ammon as am
 from ammon.analysis.information import free_weights
-from ammon.analysis.storage import Storage, capacity, storage
+from ammon.analysis.storage import Storage, storage, storage_capacity
 from ammon.learning.base import Rule
 from ammon.learning.bayes import BayesianOptimal, Bcpnn, Willshaw
 from ammon.learning.covariance import Covariance, PresynapticCovariance
@@ -62,7 +62,7 @@ def capacities(rule: Rule[Any], modules: int, size: int, modular: bool, draws: i
             return am.PairwiseMemory(modules * size, rule, winners, steps=15)
 
         corruption = Swap(1 / modules, modules if modular else 1)
-        found.append(capacity(make, draw, corruption, generator=generator, start=8 * modules, precision=0.03))
+        found.append(storage_capacity(make, draw, corruption, generator=generator, start=8 * modules, precision=0.03))
     return found
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ammon.analysis.bisection import bracket
 from ammon.analysis.synapses import synapses
 from ammon.memories.base import Memory
 from ammon.parts.corruption import Flip
@@ -97,8 +98,8 @@ def capacity(
     """The largest number of patterns that a memory recalls with a mean fraction of wrong units of at most `error`.
 
     Random ±1 patterns of which a fraction `flips` is turned over, unless draw and corrupt say otherwise; active: ones per pattern, where
-    patterns hold 0 and 1. Loads are doubled until one fails and then halved apart, down to a relative `resolution`; if none up to
-    `most` fails, the last one tried is given, and the memory holds at least as many.
+    patterns hold 0 and 1. Loads are searched by `bracket` down to a relative `resolution`; if none up to `most` fails, the memory
+    holds at least so many.
     """
     check_count("capacity", "dim", dim)
     check_count("capacity", "draws", draws)
@@ -107,19 +108,16 @@ def capacity(
     rows: Draw = draw or (lambda count, generator: random_patterns(count, dim, generator=generator))
     spoil: Corrupt = corrupt or (lambda wanted, generator: Flip(flips)(wanted, generator=generator))
 
-    def at(num_patterns: int) -> tuple[float, int]:
-        return mean_error(make, rows, spoil, num_patterns, draws=draws, seed=seed)
+    found = {0: (0.0, 0)}
 
-    good, found, bad = 0, (0.0, 0), 1
-    while bad <= most and (tried := at(bad))[0] <= error:
-        good, found, bad = bad, tried, 2 * bad
-    # one that never failed holds at least so many; halving towards `most` would only name `most`
-    while bad <= most and bad - good > max(1, resolution * good):
-        middle = (good + bad) // 2
-        tried = at(middle)
-        good, found, bad = (middle, tried, bad) if tried[0] <= error else (good, found, middle)
-    bits = bits_of_units(good, dim, found[0]) if active is None else bits_of_sparse(good, dim, active, found[0])
-    return Held(good, found[0], found[1], bits, bad > most)
+    def holds(num_patterns: int) -> bool:
+        found[num_patterns] = mean_error(make, rows, spoil, num_patterns, draws=draws, seed=seed)
+        return found[num_patterns][0] <= error
+
+    held, failed = bracket(holds, 1, most, resolution=resolution)
+    wrong, learned = found[held]
+    bits = bits_of_units(held, dim, wrong) if active is None else bits_of_sparse(held, dim, active, wrong)
+    return Held(held, wrong, learned, bits, failed > most)
 
 
 def _entropy(chance: float) -> float:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ammon.analysis.bisection import bracket
 from ammon.analysis.statistics import Interval
 
 Probe = Callable[[int], Interval]
@@ -23,11 +24,7 @@ class Critical:
 
 
 def critical(probe: Probe, start: int, most: int, *, least: int = 1, level: float = 0.5, resolution: float = 0.02) -> Critical:
-    """Double or halve `start` until the level is crossed, then bisect in equal ratios until the two counts around it are a share
-    `resolution` apart (or neighbours), and read the crossing between them off a straight line.
-    """
-    if not 1 <= least <= start <= most:
-        raise ValueError(f"critical: 1 <= least <= start <= most is needed, got {least}, {start}, {most}.")
+    """Find two counts around the level by `bracket`, and read the crossing between them off a straight line."""
     probed: dict[int, Interval] = {}
 
     def holds(count: int) -> bool:
@@ -35,20 +32,9 @@ def critical(probe: Probe, start: int, most: int, *, least: int = 1, level: floa
             probed[count] = probe(count)
         return probed[count].value >= level
 
-    below = above = start
-    if holds(start):
-        while below < most and holds(above := min(2 * below, most)):
-            below = above
-        if below == most:
-            return Critical(math.nan, *_sure(probed, level), probed)
-    else:
-        while above > least and not holds(below := max(above // 2, least)):
-            above = below
-        if above == least:
-            return Critical(math.nan, *_sure(probed, level), probed)
-    while above - below > 1 and above > below * (1 + resolution):
-        middle = min(max(round(math.sqrt(below * above)), below + 1), above - 1)
-        below, above = (middle, above) if holds(middle) else (below, middle)
+    below, above = bracket(holds, start, most, least=least, resolution=resolution)
+    if below < least or above > most:
+        return Critical(math.nan, *_sure(probed, level), probed)
     # one step further out on either side, until the intervals leave no doubt that the crossing is between
     for side in (-1, 1):
         reach = 1

@@ -9,6 +9,7 @@ from typing import Unpack
 
 import torch
 
+from ammon.analysis.bisection import bracket
 from ammon.analysis.information import channel_information, information_per_weight
 from ammon.dynamics.settle import Settling
 from ammon.memories.base import Memory
@@ -44,7 +45,7 @@ def storage(memory: Memory, targets: Rows, cues: Rows, *, modules: int = 1, num_
     )
 
 
-def capacity(
+def storage_capacity(
     make: Callable[[], Memory],
     draw: Callable[[int], Rows],
     corruption: Corruption,
@@ -63,7 +64,7 @@ def capacity(
     """
     if not 0 < criterion <= 1 or not 0 < precision < 1 or not 1 <= start <= limit:
         raise ValueError(
-            f"capacity: criterion in (0, 1], precision in (0, 1) and 1 <= start <= limit are needed, got {criterion}, {precision}, "
+            f"storage_capacity: criterion in (0, 1], precision in (0, 1) and 1 <= start <= limit are needed, got {criterion}, {precision}, "
             f"{start} and {limit}."
         )
 
@@ -72,17 +73,4 @@ def capacity(
         memory.write(patterns)
         return storage(memory, patterns, corruption(patterns, generator=generator)).exact >= criterion
 
-    held, failed = 0, start
-    while holds(failed):
-        held, failed = failed, min(2 * failed, limit)
-        if held == limit:
-            return limit
-    while not held and failed > 1:
-        if holds(failed // 2):
-            held = failed // 2
-        else:
-            failed //= 2
-    while failed - held > max(1, precision * held):
-        middle = (held + failed) // 2
-        held, failed = (middle, failed) if holds(middle) else (held, middle)
-    return held
+    return bracket(holds, start, limit, resolution=precision)[0]

@@ -12,7 +12,9 @@ from ammon.cli.refusal import Refusal, refusing
 from ammon.cli.tables import show
 
 if TYPE_CHECKING:
+    from ammon.cmr.bayes import Posterior
     from ammon.cmr.fitting import Fit, Progress
+    from ammon.cmr.model import CMR
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Models of free recall (CMR): simulate, fit, compare, report.")
 
@@ -32,7 +34,12 @@ Starts = Annotated[int, typer.Option("--starts", metavar="N", min=1, help="Rando
 Seed = Annotated[int, typer.Option("--seed", metavar="S", min=0, max=2**63 - 1, help="Of starts and simulations.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where tables and pictures go.")]
 Model = Annotated[
-    str, typer.Option("--model", metavar="NAME", help="localist, item-cue, context-cue, source, power, no-start, no-primacy, no-retrieval.")
+    str,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="localist, item-cue, context-cue, source, power, base, base-item-cue, no-start, no-primacy, no-retrieval.",
+    ),
 ]
 Models = Annotated[list[str] | None, typer.Option("--model", metavar="NAME", help="Repeatable.", show_default="all that fit the data")]
 Preset = Annotated[
@@ -43,21 +50,33 @@ Fitted = Annotated[
     typer.Option("--fit", metavar="DIR", help="The folder of an `ammon free-recall fit`: each subject with its own parameters."),
 ]
 Copies = Annotated[int, typer.Option("--copies", metavar="N", min=1, help="Simulations of each list.")]
+Bayes = Annotated[bool, typer.Option("--bayes", help="Sample subjects and their population instead (extra `bayes`).")]
+Draws = Annotated[
+    int, typer.Option("--draws", metavar="N", min=10, help="With --bayes: draws of each of 4 chains, after as many of warm-up.")
+]
 FOLDER = Path("free_recall")
 
 
 @app.command()
 def fit(
     data: Data = "sample:Morton2013", model: Model = "localist", where: Where = None, subjects: People = None, similarity: Alike = None,
-    source: Origin = None, starts: Starts = 8, seed: Seed = 0, out: Out = FOLDER,
+    source: Origin = None, starts: Starts = 8, bayes: Bayes = False, draws: Draws = 1000, seed: Seed = 0, out: Out = FOLDER,
 ) -> None:  # fmt: skip
-    """Fit a model to every subject by maximum likelihood, with standard errors."""
+    """Fit a model to every subject by maximum likelihood, with standard errors; or sample all of them and their population."""
     with refusing():
         writable(out)
         material = read_material(data, where, subjects, similarity, source)
+        if bayes:
+            sampled = _sample(material, model, draws, seed)
+            table = sampled.table()
+            _show_posterior(sampled, table)
+            _show_left_out(material)
+            typer.echo(_save_posterior(sampled, table, model, out))
+            return
         found = _fit(material, model, starts, seed)
         errors = _errors(found, material)
         _show_fit(found, errors)
+        _show_left_out(material)
         typer.echo(_save_fit(found, errors, model, out))
 
 
@@ -79,6 +98,7 @@ def compare(
             _known(name)
         fits = {name: _fit(material, name, starts, seed) for name in names}
         _show_ranking(rank(fits))
+        _show_left_out(material)
         typer.echo(_save_ranking(fits, out))
 
 
@@ -141,10 +161,9 @@ def _known(name: str) -> None:
         raise Refusal(f"--model: no model is called {name!r}; there are {', '.join(RIVALS)}.")
 
 
-def _fit(material: Material, name: str, starts: int, seed: int) -> "Fit":
-    import torch
-
-    from ammon.cmr.rivals import RIVALS, bounds, make
+def _made(material: Material, name: str) -> "CMR":
+    """The model of this name, if the material has what it needs."""
+    from ammon.cmr.rivals import RIVALS, make
 
     _known(name)
     need = RIVALS[name].needs
@@ -152,10 +171,31 @@ def _fit(material: Material, name: str, starts: int, seed: int) -> "Fit":
         raise Refusal(f"--model {name}: a similarity between items is needed; give --similarity FILE.npz.")
     if need == "source" and material.lists.sources is None:
         raise Refusal(f"--model {name}: the source of each item is needed; give --source COLUMN.")
-    chosen = make(name, material.similarity)
+    return make(name, material.similarity)
+
+
+def _fit(material: Material, name: str, starts: int, seed: int) -> "Fit":
+    import torch
+
+    from ammon.cmr.rivals import RIVALS
+
+    chosen = _made(material, name)
     with _progress(name) as progress:
         return chosen.fit(
-            material.lists.clean(), fixed=RIVALS[name].fixed, bounds=bounds(name), starts=starts,
+            material.lists.clean(), fixed=RIVALS[name].fixed, bounds=RIVALS[name].search, starts=starts,
+            generator=torch.Generator().manual_seed(seed), progress=progress,
+        )  # fmt: skip
+
+
+def _sample(material: Material, name: str, draws: int, seed: int) -> "Posterior":
+    import torch
+
+    from ammon.cmr.rivals import RIVALS
+
+    chosen = _made(material, name)
+    with _progress(name) as progress:
+        return chosen.fit_bayes(
+            material.lists.clean(), fixed=RIVALS[name].fixed, bounds=RIVALS[name].search, draws=draws, tune=draws,
             generator=torch.Generator().manual_seed(seed), progress=progress,
         )  # fmt: skip
 
@@ -236,6 +276,14 @@ def _show_fit(found: "Fit", errors: Any) -> None:
     typer.echo("standard error: median over subjects; from the curvature at the maximum, none at a bound.")
 
 
+def _show_left_out(material: Material) -> None:
+    """What of the data no model here can make."""
+    recalls = int(material.lists.num_recalls.sum())
+    left = recalls - int(material.lists.clean().num_recalls.sum())
+    if left:
+        typer.echo(f"left out: {left} of {recalls} recalls, repeats and items that were not studied")
+
+
 def _save_fit(found: "Fit", errors: Any, model: str, out: Path) -> Path:
     import json
 
@@ -243,6 +291,36 @@ def _save_fit(found: "Fit", errors: Any, model: str, out: Path) -> Path:
     path = out / "parameters.csv"
     frame.to_csv(path, index=False)
     (out / "fit.json").write_text(json.dumps({"model": model, "free": list(found.names), "fixed": dict(found.fixed)}, indent=1) + "\n")
+    return path
+
+
+def _show_posterior(found: "Posterior", rows: Any) -> None:
+    table = _table("parameter", "typical subject", "95 % interval", "spread (logistic)", "R-hat", "effective draws")
+    typical, spread = (rows[rows["level"] == level].set_index("parameter") for level in ("population", "spread"))
+    for name in found.names:
+        row = typical.loc[name]
+        table.add_row(
+            name, f"{row['mean']:.4f}", f"{row['low']:.4f} to {row['high']:.4f}", f"{spread.loc[name, 'mean']:.3f}", f"{row['r_hat']:.3f}",
+            f"{row['ess_bulk']:.0f}",
+        )  # fmt: skip
+    show(table)
+    chains, draws = found.mean.shape[:2]
+    typer.echo(f"\n{len(found.subjects)} subjects, {chains} chains of {draws} draws, {found.divergences} divergences")
+    worst, least = rows["r_hat"].max(), rows["ess_bulk"].min()
+    if not (worst < 1.01 and least > 400):
+        typer.echo(f"largest R-hat {worst:.3f}, least effective draws {least:.0f}: below 1.01 and above 400 are needed, try more --draws")
+
+
+def _save_posterior(found: "Posterior", rows: Any, model: str, out: Path) -> Path:
+    """The posterior, and the subjects' means where `--fit` looks for them."""
+    import json
+
+    own = rows[rows["level"] == "subject"]
+    means = own.pivot(index="subject", columns="parameter", values="mean").loc[list(found.subjects), list(found.names)]
+    means.assign(**found.fixed).reset_index().to_csv(out / "parameters.csv", index=False)
+    (out / "fit.json").write_text(json.dumps({"model": model, "free": list(found.names), "fixed": dict(found.fixed)}, indent=1) + "\n")
+    path = out / "posterior.csv"
+    rows.to_csv(path, index=False)
     return path
 
 

@@ -89,6 +89,7 @@ def shown_columns(table: "pa.Table") -> list[str]:
 def _print(asked: "Experiment", table: "pa.Table") -> None:
     from rich.table import Table
 
+    table = table.filter([asked.told(row) for row in table.to_pylist()])
     names = shown_columns(table)
     shown = Table(box=None, header_style="bold", pad_edge=False)
     for name in names:

@@ -4,11 +4,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ammon.cmr.bayes import Posterior as Posterior
     from ammon.cmr.choice import PositionStop as PositionStop
     from ammon.cmr.choice import PowerChoice as PowerChoice
     from ammon.cmr.choice import RatioStop as RatioStop
     from ammon.cmr.choice import SoftmaxChoice as SoftmaxChoice
     from ammon.cmr.choice import StrengthStop as StrengthStop
+    from ammon.cmr.fisher import information as information
+    from ammon.cmr.fisher import uncertainty as uncertainty
     from ammon.cmr.fitting import Fit as Fit
     from ammon.cmr.fitting import evolve as evolve
     from ammon.cmr.fitting import standard_errors as standard_errors
@@ -34,7 +37,9 @@ if TYPE_CHECKING:
     from ammon.cmr.sessions import simulate_sessions as simulate_sessions
 
 _HOMES = {
+    "bayes": "Posterior",
     "choice": "PositionStop PowerChoice RatioStop SoftmaxChoice StrengthStop",
+    "fisher": "information uncertainty",
     "fitting": "Fit evolve standard_errors",
     "layers": "ContextCue Features ItemCue Items Pool Source cosine_similarity",
     "likelihood": "ClippedFloor SmoothFloor",

@@ -103,7 +103,7 @@ def fit(
 ) -> Fit:
     """See `CMR.fit`."""
     data = prepare(model, lists, "CMR.fit")
-    names, held, bounds = _sorted_out(model, fixed, bounds)
+    names, held, bounds = free_and_held(model, fixed, bounds, "CMR.fit")
     people = len(lists.subjects)
     task = Objective(model, data, names, held, bounds)
     tried = torch.logit(torch.rand(CANDIDATES * starts, people, len(names), generator=generator, dtype=torch.float64).clamp(0.02, 0.98))
@@ -156,7 +156,7 @@ def evolve(
     except ImportError as error:
         raise ImportError("evolve: differential evolution is SciPy's; install it with: pip install 'ammon[recall]'.") from error
     data = prepare(model, lists, "CMR.evolve")
-    names, held, bounds = _sorted_out(model, fixed, bounds)
+    names, held, bounds = free_and_held(model, fixed, bounds, "CMR.evolve")
     task = Objective(model, data, names, held, bounds)
     values, best, converged, evaluations = [], [], [], 0
     for person in range(len(lists.subjects)):
@@ -211,8 +211,7 @@ class Objective:
     bounds: Bounds
 
     def natural(self, points: Float[Tensor, "point parameter"]) -> Float[Tensor, "point parameter"]:
-        low, high = limits(self.names, self.bounds)
-        return low + (high - low) * torch.sigmoid(points)
+        return to_bounds(self.names, self.bounds, points)
 
     @torch.no_grad()
     def value(self, points: Tensor, subject: Tensor) -> Tensor:
@@ -241,7 +240,8 @@ class Objective:
             lists = events.sum(-1)
             total.index_add_(0, vector[pairs], lists.detach())
             # where all chunks read the same study its graph is needed again
-            lists.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
+            if lists.requires_grad:  # not where nothing was recalled and stopping is fixed
+                lists.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
         gradient = leaf.grad if leaf.grad is not None else torch.zeros_like(values)
         return -total, -gradient
 
@@ -297,8 +297,14 @@ def limits(names: Sequence[str], bounds: Bounds) -> tuple[Tensor, Tensor]:
     return edges[:, 0], edges[:, 1]
 
 
-def _sorted_out(
-    model: "CMR", fixed: Mapping[str, float], bounds: Bounds
+def to_bounds(names: Sequence[str], bounds: Bounds, points: Float[Tensor, "*any parameter"]) -> Float[Tensor, "*any parameter"]:
+    """From the whole line into the bounds, by the logistic map."""
+    low, high = limits(names, bounds)
+    return low + (high - low) * torch.sigmoid(points)
+
+
+def free_and_held(
+    model: "CMR", fixed: Mapping[str, float], bounds: Bounds, where: str
 ) -> tuple[tuple[str, ...], dict[str, float], dict[str, tuple[float, float]]]:
     """Names that are free, values that are held, bounds of the free ones: what is not fixed is searched where the table says."""
     free = {name: PARAMETERS[name].search for name in model.searched}
@@ -306,13 +312,13 @@ def _sorted_out(
     free = {name: (float(low), float(high)) for name, (low, high) in free.items() if name not in fixed}
     both = [name for name in bounds if name in fixed]
     if both:
-        raise ValueError(f"CMR.fit: {both[0]} is both fixed and free; give it in one of them.")
+        raise ValueError(f"{where}: {both[0]} is both fixed and free; give it in one of them.")
     for name, (low, high) in free.items():
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise ValueError(f"CMR.fit: the bounds of {name} must be two finite numbers, the lower first, got ({low:g}, {high:g}).")
+            raise ValueError(f"{where}: the bounds of {name} must be two finite numbers, the lower first, got ({low:g}, {high:g}).")
     if not free:
-        raise ValueError("CMR.fit: at least one parameter must be free; all are fixed.")
+        raise ValueError(f"{where}: at least one parameter must be free; all are fixed.")
     layers = [layer.name for layer in model.layers]
     for side in (0, 1):
-        as_rows({**fixed, **{name: edge[side] for name, edge in free.items()}}, model.needs, layers, "CMR.fit")
+        as_rows({**fixed, **{name: edge[side] for name, edge in free.items()}}, model.needs, layers, where)
     return tuple(free), dict(fixed), free

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ammon.cmr.bayes import Posterior, sample_posterior
 from ammon.cmr.choice import Choice, PositionStop, SoftmaxChoice, Stop
 from ammon.cmr.fitting import Bounds, Fit, Progress, fit
 from ammon.cmr.layers import Items, Layer, Semantics, Source
@@ -128,10 +129,40 @@ class CMR:
         where to look; by default what the parameter table says for all that the model needs. Name a parameter here to free it. progress:
         called with the stage, the problems that have ended and all.
         """
-        held = {"temperature": 0.1} if "temperature" in self.needs and "temperature" not in (bounds or {}) else {}
         generator = generator or torch.Generator().manual_seed(0)
         check_count("CMR.fit", "starts", starts)
-        return fit(self, lists, fixed={**held, **(fixed or {})}, bounds=bounds or {}, starts=starts, generator=generator, progress=progress)
+        held = self._held(fixed, bounds)
+        return fit(self, lists, fixed=held, bounds=bounds or {}, starts=starts, generator=generator, progress=progress)
+
+    def fit_bayes(
+        self,
+        lists: Lists,
+        *,
+        fixed: Mapping[str, float] | None = None,
+        bounds: Bounds | None = None,
+        draws: int = 1000,
+        tune: int = 1000,
+        chains: int = 4,
+        cores: int = 1,
+        generator: torch.Generator | None = None,
+        progress: Progress | None = None,
+    ) -> Posterior:
+        """The posterior of all subjects' parameters and of the population they come from, by NUTS (extra `bayes`).
+
+        fixed, bounds: as in `fit`; the model and its priors are in `ammon.cmr.bayes`. tune: steps of warm-up of each chain, before its
+        draws. cores: chains that run at a time. progress: called with the stage, the draws done and all.
+        """
+        for name, count in (("draws", draws), ("tune", tune), ("chains", chains), ("cores", cores)):
+            check_count("CMR.fit_bayes", name, count)
+        return sample_posterior(
+            self, lists, fixed=self._held(fixed, bounds), bounds=bounds or {}, draws=draws, tune=tune, chains=chains, cores=cores,
+            generator=generator or torch.Generator().manual_seed(0), progress=progress,
+        )  # fmt: skip
+
+    def _held(self, fixed: Mapping[str, float] | None, bounds: Bounds | None) -> dict[str, float]:
+        """What is fixed, and T with it."""
+        held = {"temperature": 0.1} if "temperature" in self.needs and "temperature" not in (bounds or {}) else {}
+        return {**held, **(fixed or {})}
 
     def rows(self, values: Mapping[str, Any], where: str) -> tuple[Rows, torch.Size]:
         """The values, checked, as rows; and the shape they had."""

@@ -88,7 +88,7 @@ def settle(
     if differentiate not in ("unroll", "truncated", "implicit"):
         raise ValueError(f'settle: differentiate must be "unroll", "truncated" or "implicit", got {differentiate!r}.')
     maps = clamped(update), clamped(through or update)
-    judge = judge or _changes(tolerance)
+    judge = judge or changes(tolerance)
     if read is None:
         return _settle(*maps, cue, steps, judge, keep, differentiate)
     found = _settle(*maps, cue, steps - 1, judge, keep, differentiate)
@@ -147,8 +147,15 @@ def _iterate(update: Update, cue: Tensor, steps: int, judge: Judge, keep: bool) 
     return Recall(state, count, converged, cycled, torch.stack(seen) if keep else None), last
 
 
-def _changes(tolerance: float) -> Judge:
+def changes(tolerance: float, watch: Update | None = None) -> Judge:
+    """An item is still when no entry changed by more than `tolerance`, and has come back when none differs from the state before the last.
+
+    watch: what of a state must come to rest, of the same arguments as an update; by default the state itself.
+    """
+
     def judge(new: Tensor, old: Tensor, before: Tensor | None, rows: Tensor) -> tuple[Tensor, Tensor]:
+        if watch is not None:
+            new, old, before = watch(new, rows), watch(old, rows), None if before is None else watch(before, rows)
         still = largest_change(new, old) <= tolerance
         return still, torch.zeros_like(still) if before is None else ~still & (largest_change(new, before) <= tolerance)
 

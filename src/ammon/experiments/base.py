@@ -67,6 +67,7 @@ class Experiment:
     the point in fixed chunks: the same rows, byte for byte, on any engine. No wall times in rows. Called on one thread, without gradients.
     draw: the figure of a table of rows (one or many memories; any subset of the grid), with `ammon.analysis.figures`.
     check: raises ValueError with one line if a point makes no sense (called for all points before any is measured).
+    told: which rows the command line prints; the others are there for the figure.
     fits, needs: which memories of the catalogue it is about, and that in words ("memories of ±1 patterns that recall what they stored").
     """
 
@@ -82,6 +83,7 @@ class Experiment:
     fits: Callable[[Entry], bool] = field(default=lambda entry: True)
     needs: str = "memories of the catalogue"
     check: Callable[[Point], None] = field(default=lambda point: None)
+    told: Callable[[Row], bool] = field(default=lambda row: True)
     animate: "Callable[[pa.Table, Path], None] | None" = None  # writes a GIF of the table, where a moving picture says more
 
     @property

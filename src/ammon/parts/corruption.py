@@ -47,6 +47,8 @@ class Flip:
         _check_fraction("Flip", self.fraction)
 
     def __call__(self, rows: Rows, *, generator: torch.Generator) -> Rows:
+        if not rows.numel():
+            return rows
         chosen = _ranks(_draw(rows, generator)) < round(self.fraction * rows.shape[-1])
         return torch.where(chosen, rows.amax() + rows.amin() - rows, rows)
 
