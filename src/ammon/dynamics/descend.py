@@ -3,6 +3,7 @@
 States: a dict of [batch, *shape], layer by layer. The loop, its stopping and its gradients are those of `settle`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -53,7 +54,7 @@ def descend(
     if unknown:
         raise ValueError(f"descend: clamp names {unknown[0]!r}, which is no layer; the layers are {', '.join(network.shapes)}.")
     integrator = integrator or Adaptive()
-    field = Packed(network, states, clamp)
+    field = Packed(network, states, clamp, keep)
     if not bool(torch.isfinite(field.cue).all()):
         raise ValueError("descend: the states hold NaN or infinite entries; clean the cue first, e.g. torch.nan_to_num.")
     motion = integrator.begin(field, generator)
@@ -85,7 +86,7 @@ def _judge(field: Packed, motion: Motion, tolerance: float, integrator: Integrat
         done += 1
         few = (slice(None), slice(None, None, field.stride))
         change = largest_change(new[few], old[few])
-        if not bool(torch.isfinite(change).all()):
+        if len(change) and not math.isfinite(float(change.sum())):
             _check_finite(field, new, rows, done, integrator)
         still = motion.still(tolerance)
         back = _came_back(change, None if before is None else largest_change(new[few], before[few]), tolerance)

@@ -119,11 +119,14 @@ class FixedPoint:
 class _Straight:
     def __init__(self, field: Packed, step: float) -> None:
         self.field, self.length = field, step
+        self.last: tuple[Tensor, dict[str, Tensor], Tensor] | None = None
 
     def start(self, x: Tensor) -> Tensor:
         return x
 
     def step(self, state: Tensor, rows: Tensor) -> Tensor:
+        # let go before asking anew, so that the same memory serves again
+        self.last = None
         fed = self.field.feed(state)
         self.last = state, fed, rows
         return self.field.follow(self.field.towards(state, fed, self.length, rows), rows)
@@ -132,7 +135,9 @@ class _Straight:
         return self.step(state, rows)
 
     def still(self, tolerance: float) -> Tensor:
-        return self.field.at_rest(lambda stride: self.field.apart(*self.last, stride), tolerance)
+        assert self.last is not None
+        last = self.last
+        return self.field.at_rest(lambda stride: self.field.apart(*last, stride), tolerance)
 
 
 class _Rolling:

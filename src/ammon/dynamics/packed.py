@@ -51,9 +51,13 @@ def largest(rows: Tensor) -> Tensor:
 
 
 class Packed:
-    """A flow over rows. `cue` [batch, unit] is where it begins, `clamped` [batch, unit] says which entries stay (None: none)."""
+    """A flow over rows. `cue` [batch, unit] is where it begins, `clamped` [batch, unit] says which entries stay (None: none).
 
-    def __init__(self, flow: Flow, states: Layers, clamp: Clamp | None) -> None:
+    keep: all states that are passed through may be kept; without, at most the present one and the one before it.
+    """
+
+    def __init__(self, flow: Flow, states: Layers, clamp: Clamp | None, keep: bool = True) -> None:
+        self.keep, self.ring, self.turn = keep, list[Tensor](), 0
         self.flow, self.names = flow, list(flow.shapes)
         self.shapes = flow.shapes
         flat = [states[name].flatten(1) for name in self.names]
@@ -105,7 +109,9 @@ class Packed:
             moved = {name: layers[name] + step * self.rates[name] * (fed[name] - layers[name]) for name in self.slow}
             return self.hold(self.pack({**layers, **moved}), x, rows)
         # each layer straight into its place
-        new = x.clone() if len(self.slow) < len(self.names) else torch.empty_like(x)
+        new = self._room(x)
+        if len(self.slow) < len(self.names):
+            new.copy_(x)
         for name, place in self.unpack(new).items():
             if name in self.slow:
                 torch.sub(fed[name], layers[name], out=place)
@@ -133,6 +139,16 @@ class Packed:
     def known(self, x: Tensor, rows: Tensor) -> Tensor:
         """x, the cue where it is clamped."""
         return x if self.clamped is None else torch.where(self.clamped[rows], self.cue[rows], x)
+
+    def _room(self, x: Tensor) -> Tensor:
+        """Where a new state is written: unless all are kept, where that of three steps ago was. Fresh memory costs more than a sum."""
+        if self.keep or x.shape != self.cue.shape:
+            return torch.empty_like(x)
+        if len(self.ring) < 3:
+            self.ring.append(torch.empty_like(x))
+            return self.ring[-1]
+        self.turn += 1
+        return self.ring[(self.turn - 1) % 3]
 
     def _clamp(self, name: str, x: Tensor, clamp: Clamp) -> Tensor:
         mask = clamp.get(name, False)
