@@ -17,9 +17,13 @@ PARTS = [
         "retrieve",
         "separations",
         "similarity",
+        "top_k",
     )
 ]
-INNER = [*PARTS, "ammon.energies", "ammon.dynamics.drift", "ammon.dynamics.sweep", "ammon.dynamics.implicit", "ammon.learning"]
+ENERGIES = [
+    f"ammon.energies.{name}" for name in ("associative", "attention", "base", "flips", "owned", "pairwise_flips", "quadratic", "stored")
+]
+INNER = [*PARTS, *ENERGIES, "ammon.dynamics.drift", "ammon.dynamics.sweep", "ammon.dynamics.implicit", "ammon.learning"]
 # the tests run in two processes on two cores: more threads would only wait for each other
 torch.set_num_threads(1)
 install_import_hook(INNER, "typecheck.check")

@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ammon import cmr as cmr
     from ammon import experiments as experiments
+    from ammon.analysis.cost import cost as cost
+    from ammon.analysis.lyapunov import check_lyapunov as check_lyapunov
     from ammon.catalog import CATALOG as CATALOG
     from ammon.catalog import amari as amari
     from ammon.catalog import astrocyte as astrocyte
@@ -49,8 +51,11 @@ if TYPE_CHECKING:
     from ammon.catalog import u_hop as u_hop
     from ammon.catalog import universal as universal
     from ammon.catalog import willshaw as willshaw
+    from ammon.dynamics.descend import descend as descend
     from ammon.dynamics.settle import Recall as Recall
     from ammon.dynamics.settle import settle as settle
+    from ammon.energies.network import EnergyNetwork as EnergyNetwork
+    from ammon.energies.neurons import Neurons as Neurons
     from ammon.episodes.store import Episodes as Episodes
     from ammon.memories.associative import AssociativeMemory as AssociativeMemory
     from ammon.memories.base import Memory as Memory
@@ -78,13 +83,18 @@ if TYPE_CHECKING:
 
 # torch takes a second to import, so nothing is imported before it is used (PEP 562)
 _HOMES = {
+    "ammon.analysis.cost": "cost",
     "ammon.catalog": (
-        "CATALOG amari astrocyte bayesian_optimal bcpnn compositional delta dense diffusion exponential exponential_sequence hebbian_expansion "
-        "holographic hopfield kernel_logistic kernel_ridge kohonen large_dim_dense learned_dense log_sum_relu minerva2 mixed_sequence "
+        "CATALOG amari astrocyte bayesian_optimal bcpnn compositional delta dense diffusion exponential exponential_sequence "
+        "hebbian_expansion holographic hopfield kernel_logistic kernel_ridge kohonen large_dim_dense learned_dense log_sum_relu minerva2 mixed_sequence "
         "modern_hopfield modular_bcpnn perceptron predictive pseudo_inverse random_features rectified_dense sequence sparse_distributed "
         "sparse_hopfield storkey synchronous_hopfield todam u_hop universal willshaw"
     ),
+    "ammon.analysis.lyapunov": "check_lyapunov",
+    "ammon.dynamics.descend": "descend",
     "ammon.dynamics.settle": "Recall settle",
+    "ammon.energies.network": "EnergyNetwork",
+    "ammon.energies.neurons": "Neurons",
     "ammon.episodes.store": "Episodes",
     "ammon.memories.associative": "AssociativeMemory",
     "ammon.memories.base": "Memory",

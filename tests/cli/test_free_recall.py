@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -51,6 +52,15 @@ def test_fit_simulate_and_report_hand_on_to_each_other(table: Path, tmp_path: Pa
     assert "inside the data" in capsys.readouterr().out
 
 
+def test_what_is_left_out_of_a_fit_is_said(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.read_csv(table)
+    recalls = frame.index[frame["trial_type"] == "recall"]
+    frame.loc[recalls[0], "item"] = "something else"
+    frame.to_csv(table, index=False)
+    assert ammon("fit", "--data", table, "--starts", 1, "--out", tmp_path / "out") == 0
+    assert f"left out: 1 of {len(recalls)} recalls" in capsys.readouterr().out
+
+
 def test_compare_ranks_models_for_all_and_for_each_subject(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert ammon("compare", "--data", table, "--model", "localist", "--model", "no-start", "--starts", 1, "--out", out) == 0
@@ -89,6 +99,7 @@ def test_a_sampled_fit_shows_the_population_and_can_be_simulated(
     assert (asked["draws"], asked["tune"]) == (50, 50)
     said = capsys.readouterr().out
     assert "2 subjects, 2 chains of 50 draws, 3 divergences" in said
+    assert "below 1.01 and above 400 are needed" in said
     rows = pd.read_csv(out / "posterior.csv")
     assert rows["level"].tolist() == ["population", "spread", "subject", "subject"]
     own = pd.read_csv(out / "parameters.csv")
@@ -121,6 +132,8 @@ def test_sampling_without_its_extra_is_one_line(
         (["simulate", "--data", "TABLE", "--preset", "polyn2009"], "give --source COLUMN"),
         (["simulate", "--data", "TABLE", "--preset", "cymr", "--fit", "x"], "only one of them"),
         (["report", "--data", "TABLE", "--fit", "nowhere"], "--fit: a folder in which `ammon free-recall fit` left"),
+        (["report", "--data", "TABLE", "--fit", "PARTIAL"], "has no column beta_enc, which fit.json names; fit again"),
+        (["fit", "--data", "TABLE", "--model", "item-cue", "--similarity", "OBLONG"], "must be [item, item], got rows of shape [6, 2]"),
         (["fit", "--data", "BROKEN"], "subject 1, list 1, item 'item 2': studied position 1 is there twice"),
     ],
 )
@@ -131,7 +144,11 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     frame = pd.read_csv(table)
     frame.loc[(frame["list"] == 1) & (frame["trial_type"] == "study") & (frame["position"] == 2), "position"] = 1
     frame.to_csv("broken.csv", index=False)
-    names = {"TABLE": str(table), "BROKEN": "broken.csv"}
+    Path("partial").mkdir()
+    Path("partial/fit.json").write_text('{"model": "localist", "free": ["beta_enc"], "fixed": {}}')
+    Path("partial/parameters.csv").write_text("subject\n1\n")
+    np.savez("oblong.npz", names=[f"item {number}" for number in range(1, 7)], similarity=np.ones((6, 2)))
+    names = {"TABLE": str(table), "BROKEN": "broken.csv", "PARTIAL": "partial", "OBLONG": "oblong.npz"}
     assert ammon(*(names.get(word, word) for word in arguments)) == 2
     said = capsys.readouterr()
     assert message in said.err

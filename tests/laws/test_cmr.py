@@ -244,8 +244,13 @@ def test_wrong_parameters_are_refused(values: dict[str, float], message: str) ->
 
 def test_lists_that_the_model_cannot_have_made_are_refused_by_name() -> None:
     lists = recalled([(0, 1), (1, 1), (2, OTHER)], 3)
-    with pytest.raises(ValueError, match=r"subject 1, list 2 and 1 more hold repeats or intrusions"):
+    with pytest.raises(ValueError, match=r"subject 1, list 2: item 'item 2' is recalled again as recall 2 \(1 more such lists\)"):
         CMR().log_likelihood(lists, BASE)
+    with pytest.raises(ValueError, match=r"subject 1, list 3: recall 2 is of an item that was not studied, which"):
+        CMR().log_likelihood(lists.at([0, 2]), BASE)
+    for cue in (ItemCue, ContextCue):
+        with pytest.raises(ValueError, match=rf"{cue.__name__}: the similarity must be \[item, item\], got rows of shape \[3, 2\]"):
+            cue(Pool(("a", "b", "c"), torch.ones(3, 2)))
     with pytest.raises(ValueError, match=r"subject 1, list 1: item 'item 3' has no row"):
         CMR(semantics=ItemCue(Pool(("item 1", "item 2"), torch.eye(2)))).log_likelihood(lists.clean(), {**BASE, "semantic": 1.0})
     with pytest.raises(ValueError, match=r"list 1: recalls names unit 3, the list has units 0 to 2"):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ammon.parts.lagrangians import Identity, Lagrangian, LayerNorm, Sigmoid, Sign, Sphere, Tanh
 from ammon.parts.separations import Entmax, Exponential, LogSumRelu, Maximum, Power, RectifiedPower, Relu, Softmax, Step
+from ammon.parts.top_k import TopK
 
 SMOOTH: dict[str, Lagrangian] = {
     "identity": Identity(),
@@ -32,7 +33,7 @@ SMOOTH: dict[str, Lagrangian] = {
     "sphere": Sphere(1.5, eps=1e-3),
     "sphere_of_length_1": Sphere(),
 }
-KINKED: dict[str, Lagrangian] = {"sign": Sign(), "maximum": Maximum()}
+KINKED: dict[str, Lagrangian] = {"sign": Sign(), "maximum": Maximum(), "top 3": TopK(3, 1.3)}
 ALL = SMOOTH | KINKED
 # what a gradient through the value loses to rounding, relative to its largest entry
 ROUNDING = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 6e-2}

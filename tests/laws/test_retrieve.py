@@ -9,8 +9,20 @@ from ammon.parts.lagrangians import Lagrangian, Sigmoid
 from ammon.parts.retrieve import pool, retrieve, weigh
 from ammon.parts.separations import Entmax, Exponential, LogSumRelu, Maximum, Power, RectifiedPower, Softmax
 from ammon.parts.similarity import Cosine, Dot, Euclidean, Manhattan, Similarity
+from ammon.parts.top_k import TopK
 
-SEPARATIONS = [Softmax(1.3), Entmax(1.5), Entmax(2.0), Power(3), RectifiedPower(2), Exponential(0.3), LogSumRelu(0.2), Sigmoid(), Maximum()]
+SEPARATIONS = [
+    Softmax(1.3),
+    Entmax(1.5),
+    Entmax(2.0),
+    Power(3),
+    RectifiedPower(2),
+    Exponential(0.3),
+    LogSumRelu(0.2),
+    Sigmoid(),
+    Maximum(),
+    TopK(2),
+]
 SIMILARITIES = [Dot(), Cosine(), Euclidean(), Manhattan()]
 
 

@@ -10,8 +10,15 @@ from torch import nn
 from ammon.learning.fast_weights import Functional, Mlp
 from ammon.learning.surprise import Surprise
 from ammon.nn.attention import Attention
+from ammon.nn.configurations import CONFIGURATIONS, Size
+from ammon.nn.drifting import Drift
+from ammon.nn.episodic import EpisodicMemory
+from ammon.nn.hybrid import Hybrid
 from ammon.nn.neural import NeuralMemory
+from ammon.nn.segments import Segments
+from ammon.nn.stack import Stack
 from ammon.nn.titans import MemoryAsContext, MemoryAsGate, MemoryAsLayer
+from ammon.parts.top_k import TopK
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -22,6 +29,13 @@ LAYERS = {
     "gate": MemoryAsGate(Attention(8, 2), NeuralMemory(8, 2, Mlp(1), Surprise(4))),
     "layer": MemoryAsLayer(Attention(8, 2, 3), NeuralMemory(8, 2, Mlp(2, 2), Surprise(4))),
     "context": MemoryAsContext(NeuralMemory(8, 2, Mlp(1), Surprise(4)), 2, 1),
+    "episodic": EpisodicMemory(8, 2, 4, recency=0.1, strength=True),
+    "episodic, all": EpisodicMemory(8, 2, None, separation=TopK(3)),
+    "episodic, context": EpisodicMemory(8, 2, 4, context=3, hops=1),
+    "episodic, segments": EpisodicMemory(8, 2, 4, Segments(3, "attention"), context=Drift(8, 2, 3, form="fading")),
+    "episodic, segments of tokens": EpisodicMemory(8, 2, 4, Segments(3, "each")),
+    "hybrid": Hybrid({"attention": Attention(8, 2, 3), "episodic": EpisodicMemory(8, 2, 4)}, "softmax", "head", 2),
+    "stack": Stack(CONFIGURATIONS["hybrid"](Size(dim=8, near=3, window=3, chunk=4, segment=4, slots=8))),
     "of the user": NeuralMemory(8, 2, Functional(nn.Linear(4, 4)), Surprise(4)),
 }
 x, mask = torch.randn(2, 10, 8), torch.rand(2, 10) < 0.7

@@ -34,7 +34,12 @@ Starts = Annotated[int, typer.Option("--starts", metavar="N", min=1, help="Rando
 Seed = Annotated[int, typer.Option("--seed", metavar="S", min=0, max=2**63 - 1, help="Of starts and simulations.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where tables and pictures go.")]
 Model = Annotated[
-    str, typer.Option("--model", metavar="NAME", help="localist, item-cue, context-cue, source, power, no-start, no-primacy, no-retrieval.")
+    str,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="localist, item-cue, context-cue, source, power, base, base-item-cue, no-start, no-primacy, no-retrieval.",
+    ),
 ]
 Models = Annotated[list[str] | None, typer.Option("--model", metavar="NAME", help="Repeatable.", show_default="all that fit the data")]
 Preset = Annotated[
@@ -65,11 +70,13 @@ def fit(
             sampled = _sample(material, model, draws, seed)
             table = sampled.table()
             _show_posterior(sampled, table)
+            _show_left_out(material)
             typer.echo(_save_posterior(sampled, table, model, out))
             return
         found = _fit(material, model, starts, seed)
         errors = _errors(found, material)
         _show_fit(found, errors)
+        _show_left_out(material)
         typer.echo(_save_fit(found, errors, model, out))
 
 
@@ -91,6 +98,7 @@ def compare(
             _known(name)
         fits = {name: _fit(material, name, starts, seed) for name in names}
         _show_ranking(rank(fits))
+        _show_left_out(material)
         typer.echo(_save_ranking(fits, out))
 
 
@@ -169,12 +177,12 @@ def _made(material: Material, name: str) -> "CMR":
 def _fit(material: Material, name: str, starts: int, seed: int) -> "Fit":
     import torch
 
-    from ammon.cmr.rivals import RIVALS, bounds
+    from ammon.cmr.rivals import RIVALS
 
     chosen = _made(material, name)
     with _progress(name) as progress:
         return chosen.fit(
-            material.lists.clean(), fixed=RIVALS[name].fixed, bounds=bounds(name), starts=starts,
+            material.lists.clean(), fixed=RIVALS[name].fixed, bounds=RIVALS[name].search, starts=starts,
             generator=torch.Generator().manual_seed(seed), progress=progress,
         )  # fmt: skip
 
@@ -182,12 +190,12 @@ def _fit(material: Material, name: str, starts: int, seed: int) -> "Fit":
 def _sample(material: Material, name: str, draws: int, seed: int) -> "Posterior":
     import torch
 
-    from ammon.cmr.rivals import RIVALS, bounds
+    from ammon.cmr.rivals import RIVALS
 
     chosen = _made(material, name)
     with _progress(name) as progress:
         return chosen.fit_bayes(
-            material.lists.clean(), fixed=RIVALS[name].fixed, bounds=bounds(name), draws=draws, tune=draws,
+            material.lists.clean(), fixed=RIVALS[name].fixed, bounds=RIVALS[name].search, draws=draws, tune=draws,
             generator=torch.Generator().manual_seed(seed), progress=progress,
         )  # fmt: skip
 
@@ -268,6 +276,14 @@ def _show_fit(found: "Fit", errors: Any) -> None:
     typer.echo("standard error: median over subjects; from the curvature at the maximum, none at a bound.")
 
 
+def _show_left_out(material: Material) -> None:
+    """What of the data no model here can make."""
+    recalls = int(material.lists.num_recalls.sum())
+    left = recalls - int(material.lists.clean().num_recalls.sum())
+    if left:
+        typer.echo(f"left out: {left} of {recalls} recalls, repeats and items that were not studied")
+
+
 def _save_fit(found: "Fit", errors: Any, model: str, out: Path) -> Path:
     import json
 
@@ -290,8 +306,9 @@ def _show_posterior(found: "Posterior", rows: Any) -> None:
     show(table)
     chains, draws = found.mean.shape[:2]
     typer.echo(f"\n{len(found.subjects)} subjects, {chains} chains of {draws} draws, {found.divergences} divergences")
-    if not (rows["r_hat"] < 1.01).all():
-        typer.echo(f"largest R-hat {rows['r_hat'].max():.3f}: the chains have not mixed, try more --draws")
+    worst, least = rows["r_hat"].max(), rows["ess_bulk"].min()
+    if not (worst < 1.01 and least > 400):
+        typer.echo(f"largest R-hat {worst:.3f}, least effective draws {least:.0f}: below 1.01 and above 400 are needed, try more --draws")
 
 
 def _save_posterior(found: "Posterior", rows: Any, model: str, out: Path) -> Path:

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from ammon import __version__
-from ammon.cli import episodes
+from ammon.cli import episodes, train
 from ammon.cli.ask import ask
+from ammon.cli.cost import cost
 from ammon.cli.experiments import experiments
 from ammon.cli.free_recall import app as free_recall
+from ammon.cli.generate import generate
 from ammon.cli.listing import list_memories
 from ammon.cli.plot import plot
 from ammon.cli.recall import recall
@@ -31,11 +33,14 @@ app.command("run")(run)
 app.command("experiments")(experiments)
 app.command("plot")(plot)
 app.command("report")(report)
+app.command("cost")(cost)
 app.add_typer(free_recall, name="free-recall")
 app.command("remember")(remember)
 app.command("ask")(ask)
 app.command("serve")(serve)
 app.add_typer(episodes.app, name="episodes")
+app.add_typer(train.app, name="train")
+app.command("generate")(generate)
 
 
 @app.callback(invoke_without_command=True)

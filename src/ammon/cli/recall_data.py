@@ -82,11 +82,15 @@ def read_fit(folder: Path) -> SavedFit:
     try:
         said = json.loads((folder / "fit.json").read_text())
         table = pandas.read_csv(folder / "parameters.csv")
-        return SavedFit(said["model"], said["fixed"], table, said["free"])
-    except (OSError, ValueError, KeyError) as error:
+        saved = SavedFit(said["model"], said["fixed"], table, said["free"])
+        lacking = [name for name in ("subject", *saved.free) if name not in table.columns]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refusal(
             f"--fit: a folder in which `ammon free-recall fit` left fit.json and parameters.csv is needed, got {str(folder)!r}."
         ) from error
+    if lacking:
+        raise Refusal(f"--fit: parameters.csv in {str(folder)!r} has no column {lacking[0]}, which fit.json names; fit again.")
+    return saved
 
 
 def writable(out: Path) -> None:

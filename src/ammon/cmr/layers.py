@@ -84,6 +84,9 @@ class ContextCue:
     similarity: Pool
     diagonal: bool = True
 
+    def __post_init__(self) -> None:
+        check_square("ContextCue", self.similarity)
+
 
 @dataclass(frozen=True)
 class ItemCue:
@@ -91,8 +94,20 @@ class ItemCue:
 
     similarity: Pool
 
+    def __post_init__(self) -> None:
+        check_square("ItemCue", self.similarity)
+
 
 Semantics = ContextCue | ItemCue
+
+
+def check_square(where: str, similarity: Pool) -> None:
+    """Refuse a pool that does not hold the scores of all items with all."""
+    if similarity.rows.shape[0] != similarity.rows.shape[1]:
+        raise ValueError(
+            f"{where}: the similarity must be [item, item], got rows of shape {list(similarity.rows.shape)}; "
+            "cosine_similarity makes one of vectors."
+        )
 
 
 def between(pool: Pool, units: Tensor) -> Float[Tensor, "list unit unit"]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ammon.cmr.choice import Support
 from ammon.cmr.layers import ItemCue, Source, between
-from ammon.cmr.lists import NONE, Lists
+from ammon.cmr.lists import NONE, OTHER, Lists
 from ammon.cmr.parameters import Rows
 from ammon.cmr.study import Kinds, Reads, kinds, study
 from ammon.dynamics.drift import retention
@@ -84,10 +84,10 @@ def prepare(model: "CMR", lists: Lists, where: str) -> Prepared:
     if model.events == "unique":
         dirty = lists.dirty()
         if bool(dirty.any()):
-            row = int(dirty.nonzero()[0])
+            row, others = int(dirty.nonzero()[0]), int(dirty.sum()) - 1
             raise ValueError(
-                f"{where}: {lists.label(row)} and {int(dirty.sum()) - 1} more hold repeats or intrusions, which this model cannot make; "
-                'use lists.clean(), or CMR(events="all").'
+                f"{where}: {lists.label(row)}: {_unclean(lists, row)}{f' ({others} more such lists)' if others else ''}, which this model "
+                'cannot make; use lists.clean(), or CMR(events="all").'
             )
     if any(isinstance(layer, Source) for layer in model.layers) and lists.sources is None:
         raise ValueError(f"{where}: the model has a source layer, but the lists have no sources; give their column.")
@@ -100,6 +100,18 @@ def prepare(model: "CMR", lists: Lists, where: str) -> Prepared:
         similarity = between(model.semantics.similarity, model.semantics.similarity.find(lists, where))
     of = kinds(lists, model.layers, model.semantics, where)
     return Prepared(lists, of, outputs, lists.num_recalls, recalled, lists.items != NONE, similarity)
+
+
+def _unclean(lists: Lists, row: int) -> str:
+    """What is wrong with the first recall of a list that is a repeat or an intrusion."""
+    seen: set[int] = set()
+    for output, unit in enumerate(lists.recalls[row].tolist(), 1):
+        if unit == OTHER:
+            return f"recall {output} is of an item that was not studied"
+        if unit in seen:
+            return f"item {lists.names[int(lists.items[row, unit])]!r} is recalled again as recall {output}"
+        seen.add(unit)
+    raise AssertionError("a clean list")
 
 
 def chunks(model: "CMR", data: Prepared, values: Rows, vector: Tensor, which: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

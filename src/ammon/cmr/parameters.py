@@ -66,18 +66,19 @@ class Rows:
 
     def __init__(self, values: Mapping[str, Tensor], index: Tensor | None = None) -> None:
         self._values, self._index = values, index
+        self._picked: dict[str, Tensor] = {}
 
     def __call__(self, name: str, layer: str | None = None) -> Tensor:
         own = f"{name}.{layer}"
         if layer is not None and own in self._values:
-            return self._pick(self._values[own])
+            return self._pick(own)
         if name in self._values:
-            return self._pick(self._values[name])
+            return self._pick(name)
         if name in COMPLEMENTS:
             return 1 - self(COMPLEMENTS[name], layer)
         neutral = PARAMETERS[name].neutral
         assert neutral is not None, name
-        return torch.full_like(self._pick(next(iter(self._values.values()))), neutral)
+        return torch.full_like(self._pick(next(iter(self._values))), neutral)
 
     def given(self, name: str) -> bool:
         """Whether the value was given, for all layers or for one."""
@@ -87,8 +88,12 @@ class Rows:
         """The values of these vectors, in this order."""
         return Rows(self._values, vectors if self._index is None else self._index[vectors])
 
-    def _pick(self, value: Tensor) -> Tensor:
-        return value if self._index is None else value[self._index]
+    def _pick(self, name: str) -> Tensor:
+        if self._index is None:
+            return self._values[name]
+        if name not in self._picked:
+            self._picked[name] = self._values[name][self._index]
+        return self._picked[name]
 
 
 def as_rows(values: Values, needed: Iterable[str], layers: Iterable[str], where: str) -> tuple[Rows, torch.Size]:

@@ -41,8 +41,8 @@ class Recaller:
         row, state = (self.row, self.state) if pairs is None else (self.row[pairs], self.state[pairs])
         where = row * (self.reads.units + 1) + unit
         overlap = state.gather(-1, unit[:, None, None].expand(-1, state.shape[1], 1)).squeeze(-1)
-        keep = retention(overlap, self.reads.beta.flatten(0, 1)[where])
-        new = torch.addcmul(self.reads.table.flatten(0, 1)[where], keep.unsqueeze(-1), state)
+        keep = retention(overlap, self.reads.beta.flatten(0, 1).index_select(0, where))
+        new = torch.addcmul(self.reads.table.flatten(0, 1).index_select(0, where), keep.unsqueeze(-1), state)
         if pairs is None:
             self.state = new
         else:
@@ -126,9 +126,9 @@ def _draw(model: "CMR", data: Prepared, values: Rows, recaller: Recaller, which:
         else:
             logits = choice_logits(model, values, support.unsqueeze(1), recalled.unsqueeze(1), present.unsqueeze(1))[0].squeeze(1)
         unit = _sample(logits, generator)
-        column = torch.full((count,), NONE)
-        column[place[going]] = torch.where(unit < units, unit, OTHER)[going]
-        outputs.append(column)
+        # an item of the list, or what stands for all others
+        known = unit if unique else torch.where(unit < units, unit, OTHER)
+        outputs.append(torch.full((count,), NONE).index_copy_(0, place, torch.where(going, known, NONE)))
         recaller.bring(None, unit)
         if unique:
             barred.scatter_(1, unit.unsqueeze(-1), -torch.inf)
@@ -147,8 +147,11 @@ def _draw(model: "CMR", data: Prepared, values: Rows, recaller: Recaller, which:
 
 def _sample(logits: Tensor, generator: torch.Generator) -> Tensor:
     """One unit of each row, by the inverse of the distribution function: one random number a row."""
+    least = torch.finfo(logits.dtype)
     # a row in which all is barred has stopped, and what it draws is not used: it must only be a unit
-    sums = (logits - logits.amax(-1, keepdim=True).clamp_min(torch.finfo(logits.dtype).min)).exp_().cumsum(-1)
+    below = logits - logits.amax(-1, keepdim=True).clamp_min(least.min)
+    # exp is many times slower where it underflows; the root of the smallest normal number is still far below the steps of `rand`
+    sums = below.clamp_min_(math.log(least.tiny) / 2).exp_().cumsum(-1)
     # in (0, sum]: the first unit whose sum reaches it has a chance of its own, whatever the rounding
     at = (1 - torch.rand(len(logits), 1, generator=generator, dtype=logits.dtype)) * sums[:, -1:]
     return torch.searchsorted(sums, at).squeeze(-1).clamp_max(logits.shape[-1] - 1)

@@ -36,8 +36,9 @@ def retention(overlap: Overlap, beta: float | Tensor) -> Overlap:
     """ρ, the part of the context that is kept, from its overlap c·c_in with a unit input. Its gradient is finite at β = 1 too."""
     beta = torch.as_tensor(beta, dtype=overlap.dtype, device=overlap.device)
     # 1 - β² as a product, and the clamp: at β = 1 rounding must not give a negative number, nor the root an infinite slope
-    inside = (1 - beta) * (1 + beta) + (beta * overlap).square()
-    return inside.clamp_min(torch.finfo(inside.dtype).tiny).sqrt() - beta * overlap
+    along = beta * overlap
+    inside = (1 - beta) * (1 + beta) + along.square()
+    return inside.clamp_min(torch.finfo(inside.dtype).tiny).sqrt() - along
 
 
 def fading(beta: Float[Tensor, "*lead"], steps: int) -> Float[Tensor, "*lead step input"]:

@@ -18,6 +18,8 @@ from ammon.dynamics.implicit import implicit
 
 # update(state of the rows, rows [index] of the batch) -> new state of the rows
 Update = Callable[[Tensor, Tensor], Tensor]
+# judge(new, old, the state before old or None, rows [index]) -> which items are still, which have come back
+Judge = Callable[[Tensor, Tensor, Tensor | None, Tensor], tuple[Tensor, Tensor]]
 Differentiate = Literal["unroll", "truncated", "implicit"]
 
 
@@ -48,6 +50,8 @@ def settle(
     cue: Tensor,
     *,
     read: Callable[[Tensor], Tensor] | None = None,
+    judge: Judge | None = None,
+    through: Update | None = None,
     steps: int,
     tolerance: float | None = None,
     clamp: Tensor | None = None,
@@ -58,6 +62,8 @@ def settle(
     """Apply `update` to the cue at most `steps` times, item by item until it stops.
 
     read: the last step reads by this function instead of updating, all items alike; the trajectory is then that of the steps before.
+    judge: says which items have stopped; by default the change of their entries says it.
+    through: the map that gradients pass through where they do not pass through every step; the update itself by default.
     generator: taken so that one `Settling` travels whole; it is the update that draws from it.
     differentiate: "unroll" passes gradients through every step; "truncated" through the last one only (the others are made
     without a graph); "implicit" through the fixed point itself, at the cost of one linear solve in the backward pass and no
@@ -74,15 +80,18 @@ def settle(
             f"settle: clamp must be a bool tensor of the cue's shape {list(cue.shape)}, got {clamp.dtype} {list(clamp.shape)}."
         )
 
-    def clamped(state: Tensor, rows: Tensor) -> Tensor:
-        new = update(state, rows)
-        return new if clamp is None else torch.where(clamp[rows], cue[rows], new)
+    def clamped(update: Update) -> Update:
+        if clamp is None:
+            return update
+        return lambda state, rows: torch.where(clamp[rows], cue[rows], update(state, rows))
 
     if differentiate not in ("unroll", "truncated", "implicit"):
         raise ValueError(f'settle: differentiate must be "unroll", "truncated" or "implicit", got {differentiate!r}.')
+    maps = clamped(update), clamped(through or update)
+    judge = judge or changes(tolerance)
     if read is None:
-        return _settle(clamped, cue, steps, tolerance, keep, differentiate)
-    found = _settle(clamped, cue, steps - 1, tolerance, keep, differentiate)
+        return _settle(*maps, cue, steps, judge, keep, differentiate)
+    found = _settle(*maps, cue, steps - 1, judge, keep, differentiate)
     return replace(found, state=read(found.state), steps=found.steps + 1)
 
 
@@ -91,23 +100,23 @@ def default_tolerance(dtype: torch.dtype) -> float:
     return float(torch.finfo(dtype).eps ** 0.75)
 
 
-def _settle(update: Update, cue: Tensor, steps: int, tolerance: float, keep: bool, differentiate: Differentiate) -> Recall:
+def _settle(update: Update, through: Update, cue: Tensor, steps: int, judge: Judge, keep: bool, differentiate: Differentiate) -> Recall:
     if differentiate == "unroll" or not steps:
-        return _iterate(update, cue, steps, tolerance, keep)[0]
+        return _iterate(update, cue, steps, judge, keep)[0]
     with torch.no_grad():
-        found, last = _iterate(update, cue, steps, tolerance, keep)
+        found, last = _iterate(update, cue, steps, judge, keep)
     everyone = torch.arange(len(cue), device=cue.device)
     if differentiate == "truncated":
-        return replace(found, state=update(last, everyone))
+        return replace(found, state=through(last, everyone))
     if torch.is_grad_enabled() and not bool(found.converged.all()):
         lost = int((~found.converged).sum())
         warnings.warn(
             f"settle: {lost} of {len(cue)} items did not converge in {steps} steps; their implicit gradient is wrong.", stacklevel=2
         )
-    return replace(found, state=implicit(lambda x: update(x, everyone), found.state))
+    return replace(found, state=implicit(lambda x: through(x, everyone), found.state))
 
 
-def _iterate(update: Update, cue: Tensor, steps: int, tolerance: float, keep: bool) -> tuple[Recall, Tensor]:
+def _iterate(update: Update, cue: Tensor, steps: int, judge: Judge, keep: bool) -> tuple[Recall, Tensor]:
     """The record, and for each item the state to which its last update was applied."""
     state, last = cue, cue.detach()
     count = torch.zeros(len(cue), dtype=torch.int64, device=cue.device)
@@ -122,8 +131,7 @@ def _iterate(update: Update, cue: Tensor, steps: int, tolerance: float, keep: bo
         old = state if everyone else state[rows]
         new = update(old, rows)
         with torch.no_grad():
-            still = _largest_change(new, old) <= tolerance
-            back = ~still & (_largest_change(new, last if everyone else last[rows]) <= tolerance) if step else torch.zeros_like(still)
+            still, back = judge(new, old, None if not step else last if everyone else last[rows], rows)
             last = old.detach() if everyone else last.index_copy(0, rows, old.detach())
         state = new if everyone else state.index_copy(0, rows, new)
         if keep:
@@ -134,5 +142,21 @@ def _iterate(update: Update, cue: Tensor, steps: int, tolerance: float, keep: bo
     return Recall(state, count, converged, cycled, torch.stack(seen) if keep else None), last
 
 
-def _largest_change(new: Tensor, old: Tensor) -> Tensor:
+def changes(tolerance: float, watch: Update | None = None) -> Judge:
+    """An item is still when no entry changed by more than `tolerance`, and has come back when none differs from the state before the last.
+
+    watch: what of a state must come to rest, of the same arguments as an update; by default the state itself.
+    """
+
+    def judge(new: Tensor, old: Tensor, before: Tensor | None, rows: Tensor) -> tuple[Tensor, Tensor]:
+        if watch is not None:
+            new, old, before = watch(new, rows), watch(old, rows), None if before is None else watch(before, rows)
+        still = largest_change(new, old) <= tolerance
+        return still, torch.zeros_like(still) if before is None else ~still & (largest_change(new, before) <= tolerance)
+
+    return judge
+
+
+def largest_change(new: Tensor, old: Tensor) -> Tensor:
+    """The largest change of an entry, item by item [batch]."""
     return (new - old).abs().flatten(1).amax(-1)

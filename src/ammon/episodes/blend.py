@@ -13,7 +13,8 @@ class Blend:
     """s = content · z(similarity) + words · z(BM25), then what the context gives, then + date and + speaker where they match.
 
     z is taken over all episodes in question. saturation and length: k1 and b of BM25. context: `Spread`, `Drift` or None.
-    hits: how many of the best by s reinstate their context; threshold: what s must exceed to do so.
+    hits: how many of the best by s reinstate their context, as far as they stand out: by what s exceeds both that of the best episode
+    that is no hit and the threshold.
     date: where the cue names a date and the episode is of that day, month or year. speaker: where the cue names one speaker, whose
     episode it is. postings: at most so many entries of the index of words are read for one cue, those of rare words first.
     """

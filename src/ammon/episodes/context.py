@@ -34,8 +34,8 @@ class Context(Protocol):
 class Spread:
     """forward · ρ^(k-1) of a hit's strength to what came k places after it, backward · ρ^(k-1) to what came before; up to `reach`."""
 
-    forward: float = 0.5
-    backward: float = 0.3
+    forward: float = 0.75
+    backward: float = 0.45
     rho: float = 0.7
     reach: int = 6
 

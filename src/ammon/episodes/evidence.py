@@ -66,7 +66,7 @@ class _Words:
 
 def score(engine: Engine, cue: Cue, blend: Blend, scope: Scope, k: int) -> Scored:
     """The k best episodes of the scope by the blend of evidence, equal scores by id."""
-    num = max(FIRST, 4 * max(k, blend.hits))
+    num = max(FIRST, 4 * max(k, blend.hits + 1))
     started = time.perf_counter()
     total = engine.count(scope)
     words = _words(engine, cue, blend, scope, total)
@@ -87,11 +87,13 @@ def score(engine: Engine, cue: Cue, blend: Blend, scope: Scope, k: int) -> Score
 
         begun = time.perf_counter()
         plain = table.content + table.words
-        kept = _order(plain, ids)[: blend.hits]
+        kept = _order(plain, ids)[: blend.hits + 1]
         gains, sources = torch.zeros_like(plain), dict[int, list[int]]()
         if blend.context is not None and len(kept):
-            strengths = (plain[kept] - blend.threshold).clamp(min=0)
-            chosen = kept[strengths > 0]
+            # the first that is no hit is what hits stand out from
+            level = max([blend.threshold, *plain[kept[blend.hits :]].tolist()])
+            strengths = plain[kept[: blend.hits]] - level
+            chosen = kept[: blend.hits][strengths > 0]
             hits, strengths = ids[chosen], strengths[strengths > 0]
             if len(hits):
                 around, source, given = blend.context.reinstate(engine, cue.key, hits, strengths, scope)
@@ -109,17 +111,17 @@ def score(engine: Engine, cue: Cue, blend: Blend, scope: Scope, k: int) -> Score
         top = _order(final, ids)[:k]
         spent_context += time.perf_counter() - begun
         short = len(top) < min(k, total)
-        # an episode outside the list may be a hit only above the threshold
-        hidden = blend.context is not None and len(kept) > 0 and blend.threshold < bound and float(plain[kept].min()) < bound
+        # an episode outside the list may be a hit, or what hits stand out from, only above the threshold
+        hidden = blend.context is not None and len(kept) > 0 and blend.threshold < bound and float(plain[kept[-1]]) < bound
         unsure = hidden or (len(top) > 0 and float(final[top].min()) < bound)
         if num >= total or not (short or unsure):
             break
         num *= 4
     rows = top.tolist()
     return Scored(
-        ids=[int(one) for one in ids[top]],
-        parts=[Parts(*(float(column[row]) for column in (table.content, table.words, gains, table.date, table.speaker))) for row in rows],
-        similarities=[None if cue.key is None else float(table.similarity[row]) for row in rows],
+        ids=ids[top].tolist(),
+        parts=[Parts(*row) for row in torch.stack([table.content, table.words, gains, table.date, table.speaker])[:, top].T.tolist()],
+        similarities=[None] * len(rows) if cue.key is None else table.similarity[top].tolist(),
         matched=_matched(words, cue, ids[top]),
         sources=[tuple(sources.get(row, ())) for row in rows],
         searched=total,

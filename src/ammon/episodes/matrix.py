@@ -2,6 +2,7 @@
 
 Large stores are scanned in bfloat16 first, then the best again in float32. How far a bfloat16 score can be off is known, so it is also
 known whether a better one may have been missed; then more are compared again.
+Only the scan itself uses threads: on a busy machine each start of threads for a little work costs more than the scan.
 """
 
 from typing import NamedTuple
@@ -10,16 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from ammon.parts.similarity import Cosine, Dot, Similarity
 
 # rows from which half the bytes are worth two passes
 LARGE = 200_000
-# rows of one product: scores of the coarse pass leave the cache no more than once
-BLOCK = 1 << 16
 # a rounding to bfloat16 is off by 2^-9 at most: of the cue, of the key, of the score; the sums inside are in float32
 ROUNDING = 3 * 2.0**-9
+# shorter keys are not brought to length 1 (as in torch's normalize)
+SMALLEST = 1e-12
 
 
 class Found(NamedTuple):
@@ -73,26 +73,32 @@ class KeyMatrix:
         self._room, self.count, self._coarse = kept, len(kept), None
 
     def cue(self, cue: Tensor) -> Tensor:
-        return normalize(cue, dim=-1) if isinstance(self.similarity, Cosine) else cue
+        return torch.from_numpy(self._held(cue.numpy()[None])[0])
 
     def compare(self, cue: Tensor, rows: Tensor) -> Tensor:
         """Similarities [row] of some rows; the same key has the same similarity wherever it stands."""
         if isinstance(self.similarity, Cosine | Dot):
-            return (self.keys[rows] * self.cue(cue)).sum(-1)
+            return torch.from_numpy(np.einsum("rd,d->r", self._rows(rows.numpy()), self.cue(cue).numpy()))
         found: Tensor = self.similarity(cue[None], self.keys[rows])[0]
         return found
 
     def nearest(self, cue: Tensor, num: int, mask: Tensor | None = None) -> Found:
         """The `num` rows nearest to the cue [dim] where the mask [row] is True."""
         if mask is not None:
-            rows = mask.nonzero().flatten()
-            if 4 * len(rows) < self.count:
-                return _best(self._product(cue, self.keys[rows]), num, rows)
+            rows = torch.from_numpy(np.flatnonzero(mask.numpy()))
+            if 8 * len(rows) < self.count:
+                return _best(self.compare(cue, rows), num, rows)
             if len(rows) == self.count:
                 mask = None
         if self.count >= self.large and isinstance(self.similarity, Cosine | Dot):
             return self._twice(self.cue(cue), num, mask)
         return _best(self._product(cue, self.keys), num, None, mask)
+
+    def _rows(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Keys [row] of these rows; those of a session often stand in one piece, which need not be copied."""
+        if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and bool((np.diff(rows) == 1).all()):
+            return self._room[rows[0] : rows[-1] + 1]
+        return self._room.take(rows, axis=0)
 
     def _product(self, cue: Tensor, keys: Tensor) -> Tensor:
         if isinstance(self.similarity, Cosine | Dot):
@@ -118,12 +124,8 @@ class KeyMatrix:
         if self._coarse is None:
             self._coarse = torch.empty(0, self.dim, dtype=torch.bfloat16)
             self._refresh(slice(0, self.count))
-        cue16 = cue.bfloat16()
-        scores = torch.empty(self.count)
-        for start in range(0, self.count, BLOCK):
-            block = self._coarse[start : min(start + BLOCK, self.count)]
-            scores[start : start + len(block)] = torch.mv(block, cue16)
-        return scores
+        # one product: each further one would start the threads again
+        return torch.mv(self._coarse[: self.count], cue.bfloat16()).float()
 
     def _refresh(self, rows: slice) -> None:
         """Bring the coarse copy up to date, if there is one."""
@@ -140,24 +142,25 @@ class KeyMatrix:
     def _held(self, keys: NDArray[np.float32]) -> NDArray[np.float32]:
         if not isinstance(self.similarity, Cosine):
             return keys
-        held: NDArray[np.float32] = normalize(torch.from_numpy(keys), dim=-1).numpy()
+        lengths = np.sqrt(np.einsum("rd,rd->r", keys, keys))
+        held: NDArray[np.float32] = keys / np.maximum(lengths, SMALLEST)[:, None]
         return held
 
 
 def _best(scores: Tensor, num: int, rows: Tensor | None, mask: Tensor | None = None) -> Found:
     """The `num` largest, of equal ones those of the smallest row, and the moments of all."""
-    asked = scores if mask is None else scores[mask]
+    values = scores.numpy()
+    asked = values if mask is None else values[mask.numpy()]
     if not len(asked):
         return Found(torch.zeros(0, dtype=torch.int64), torch.zeros(0), 0.0, 0.0)
-    mean = float(asked.mean())
-    deviation = float(torch.linalg.vector_norm(asked - mean)) / len(asked) ** 0.5
+    mean = float(asked.mean(dtype=np.float64))
+    deviation = float(np.square(asked - np.float32(mean)).mean(dtype=np.float64)) ** 0.5
     num = min(num, len(asked))
-    if mask is not None:
-        scores = torch.where(mask, scores, torch.tensor(-torch.inf))
-    least = scores.topk(num, sorted=False).values.min()
-    chosen = (scores >= least).nonzero().flatten()
+    least = np.partition(asked, len(asked) - num)[len(asked) - num]
+    high = values >= least
+    chosen = np.flatnonzero(high if mask is None else high & mask.numpy())
     if len(chosen) > num:
-        above, ties = chosen[scores[chosen] > least], chosen[scores[chosen] == least]
-        chosen = torch.cat([above, ties[: num - len(above)]])
-    chosen = chosen[scores[chosen].argsort(descending=True, stable=True)]
-    return Found(chosen if rows is None else rows[chosen], scores[chosen], mean, deviation)
+        above, ties = chosen[values[chosen] > least], chosen[values[chosen] == least]
+        chosen = np.concatenate([above, ties[: num - len(above)]])
+    best = torch.from_numpy(chosen[np.argsort(-values[chosen], kind="stable")])
+    return Found(best if rows is None else rows[best], scores[best], mean, deviation)

@@ -17,7 +17,8 @@ from ammon.episodes.records import DAY, MINUTE, Scope
 from ammon.parts.similarity import Similarity
 
 COLUMNS = ("ids", "session", "speaker", "time", "day", "length")
-CHUNK = 8192
+# rows that stay in the processor's cache on their way
+CHUNK = 1024
 NONE = -1
 
 
@@ -31,6 +32,8 @@ class Mirror:
         self._room: dict[str, NDArray[np.int64]] = {name: np.empty(0, dtype=np.int64) for name in COLUMNS}
         self._live: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
         self._dead = 0
+        # by session, as far as they were asked for
+        self._orders: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
 
     def __len__(self) -> int:
         return self.matrix.count - self._dead
@@ -63,7 +66,7 @@ class Mirror:
 
     def rows(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows of ids that are there."""
-        found: NDArray[np.int64] = np.searchsorted(self.column("ids"), ids)
+        found: NDArray[np.int64] = self.column("ids").searchsorted(ids)
         return found
 
     def held(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -92,12 +95,30 @@ class Mirror:
             mask &= np.logical_or.reduce([(day >= first) & (day <= last) for first, last in scope.days] or [np.zeros_like(mask)])
         for name, values in scope.where:
             marks = ",".join("?" * len(values))
-            found = connection.execute(f"SELECT episode FROM labels WHERE name = ? AND value IN ({marks})", (name, *values)).fetchall()
-            ids = np.unique(np.fromiter((one for (one,) in found), dtype=np.int64, count=len(found)))
-            has = np.zeros_like(mask)
-            has[self.rows(ids[self.held(ids)])] = True
-            mask &= has
+            # one text of numbers is read faster than as many rows
+            statement = f"SELECT ifnull(group_concat(episode), '') FROM labels WHERE name = ? AND value IN ({marks})"
+            [found] = connection.execute(statement, (name, *values)).fetchone()
+            ids = np.fromstring(found, dtype=np.int64, sep=",")
+            rows = self.rows(ids)
+            has = np.zeros(len(mask) + 1, dtype=np.bool_)
+            has[rows[self.column("ids").take(rows, mode="clip") == ids]] = True
+            mask &= has[:-1]
         return mask
+
+    def around(self, row: int, reach: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Up to `reach` rows before and after this one in its session by (time, id), and how many places after it each stands."""
+        code = int(self.column("session")[row])
+        if code not in self._orders:
+            rows = np.flatnonzero((self.column("session") == code) & self._live[: self.matrix.count])
+            rows = rows[np.argsort(self.column("time")[rows], kind="stable")]
+            self._orders[code] = rows, self.column("time")[rows]
+        rows, times = self._orders[code]
+        time = self.column("time")[row]
+        first, last = times.searchsorted(time), times.searchsorted(time, side="right")
+        place = int(first + rows[first:last].searchsorted(row))
+        begin, end = max(0, place - reach), min(place + reach + 1, len(rows))
+        near = np.concatenate([rows[begin:place], rows[place + 1 : end]])
+        return near, np.array([*range(begin - place, 0), *range(1, end - place)], dtype=np.int64)
 
     def _take(self, chunk: Iterable[tuple[int, int, int, int, int, int, bytes]]) -> None:
         """New rows at the end, known ones in their place."""
@@ -112,8 +133,12 @@ class Mirror:
             "day": (times + zones * MINUTE) // DAY,
             "length": np.array(length, dtype=np.int64),
         }
+        for code in np.unique(fresh["session"]).tolist():
+            self._orders.pop(code, None)
         known = self.held(fresh["ids"])
         if known.any():
+            # they may have left a session, or another place in it
+            self._orders.clear()
             rows = self.rows(fresh["ids"][known])
             self.words += int(fresh["length"][known].sum() - self.column("length")[rows].sum())
             for name in COLUMNS:
@@ -133,6 +158,7 @@ class Mirror:
         self.matrix.append(keys[new])
 
     def _remove(self, ids: NDArray[np.int64]) -> None:
+        self._orders.clear()
         rows = self.rows(ids[self.held(ids)])
         self.words -= int(self.column("length")[rows].sum())
         self._live[rows] = False

@@ -38,6 +38,7 @@ class SQLite:
         self._origin: Origin | None = None
         self._mirror: Mirror | None = None
         self._generation = 0
+        self._followed = 0
         # the rows of the last scope: one recall asks for them several times
         self._mask: tuple[tuple[Scope, int, int], Any] | None = None
         self.reading = self._database.reading
@@ -291,30 +292,38 @@ class SQLite:
 
     def around(self, ids: Sequence[int], reach: int, scope: Scope) -> Neighbours:
         with self.reading():
-            connection = self._database.connection
-            of, lags, near = [], [], []
-            for one in ids:
-                place = connection.execute("SELECT session, time, id FROM episodes WHERE id = ?", (one,)).fetchone()
-                if place is None:
-                    continue
-                for sign, compare, order in ((1, ">", "ASC"), (-1, "<", "DESC")):
-                    rows = connection.execute(
-                        f"SELECT id FROM episodes WHERE session = ? AND (time, id) {compare} (?, ?) "
-                        f"ORDER BY time {order}, id {order} LIMIT ?",
-                        (*place, reach),
-                    )
-                    for step, (other,) in enumerate(rows, start=1):
-                        of.append(one)
-                        lags.append(sign * step)
-                        near.append(other)
-            found = Neighbours(*(torch.tensor(column, dtype=torch.int64) for column in (of, lags, near)))
-            if scope.everything:
-                return found
+            if self._mirror is None and scope.everything:
+                # who only looks at neighbours need not read all keys
+                return self._looked_up(ids, reach)
             mirror, mask = self._masked(scope)
-            if mask is None:
-                return found
-            inside = torch.from_numpy(mask[mirror.rows(found.ids.numpy())])
-            return Neighbours(*(column[inside] for column in found))
+            every = np.array(ids, dtype=np.int64)
+            every = every[mirror.held(every)]
+            found = [mirror.around(row, reach) for row in mirror.rows(every).tolist()]
+            none = np.empty(0, dtype=np.int64)
+            of = np.repeat(every, np.array([len(rows) for rows, _ in found], dtype=np.int64))
+            near, lags = (np.concatenate([none, *column]) for column in (zip(*found) if found else ((), ())))
+            if mask is not None:
+                inside = mask[near]
+                of, near, lags = of[inside], near[inside], lags[inside]
+            return Neighbours(torch.from_numpy(of), torch.from_numpy(lags), torch.from_numpy(mirror.column("ids")[near]))
+
+    def _looked_up(self, ids: Sequence[int], reach: int) -> Neighbours:
+        connection = self._database.connection
+        of, lags, near = [], [], []
+        for one in ids:
+            place = connection.execute("SELECT session, time, id FROM episodes WHERE id = ?", (one,)).fetchone()
+            if place is None:
+                continue
+            for sign, compare, order in ((1, ">", "ASC"), (-1, "<", "DESC")):
+                rows = connection.execute(
+                    f"SELECT id FROM episodes WHERE session = ? AND (time, id) {compare} (?, ?) ORDER BY time {order}, id {order} LIMIT ?",
+                    (*place, reach),
+                )
+                for step, (other,) in enumerate(rows, start=1):
+                    of.append(one)
+                    lags.append(sign * step)
+                    near.append(other)
+        return Neighbours(*(torch.tensor(column, dtype=torch.int64) for column in (of, lags, near)))
 
     def facts(self, ids: Tensor) -> Facts:
         with self.reading():
@@ -346,11 +355,14 @@ class SQLite:
         if self._mirror is None or self._generation != self._database.generation:
             self._generation = self._database.generation
             origin = self._held_origin(connection)
-            self._mirror = Mirror(1 if origin is None else origin.dim, self.similarity)
+            self._mirror, self._followed = Mirror(1 if origin is None else origin.dim, self.similarity), 0
             if origin is None:
                 empty, self._mirror = self._mirror, None
                 return empty
-        self._mirror.follow(connection)
+        if self._followed != self._database.transaction:
+            # what is read in one transaction does not change
+            self._mirror.follow(connection)
+            self._followed = self._database.transaction
         return self._mirror
 
     def _held_origin(self, connection: sqlite3.Connection) -> Origin | None:

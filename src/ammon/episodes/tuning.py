@@ -11,11 +11,10 @@ from ammon.episodes.context import Drift, Spread
 
 # what is tried for each weight in turn, coarsely, for questions are few; content + words stay 1, for only their ratio to the rest counts
 SHARES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8)
-FORWARD = (0.0, 0.25, 0.5, 0.75)
-BACKWARD = (0.0, 0.15, 0.3, 0.45)
+FORWARD = (0.0, 0.25, 0.5, 0.75, 1.0)
+BACKWARD = (0.0, 0.15, 0.3, 0.45, 0.6)
 RHO = (0.5, 0.7, 0.85)
-WEIGHT = (0.0, 0.1, 0.2, 0.4)
-THRESHOLD = (0.5, 1.0, 1.5)
+WEIGHT = (0.0, 0.2, 0.4, 0.6, 0.8)
 DATE = (0.0, 1.0, 2.0, 3.0)
 SPEAKER = (0.0, 0.25, 0.5, 1.0)
 ROUNDS = 2
@@ -43,7 +42,6 @@ def coordinates() -> dict[str, Changed]:
         "backward": inside("backward", BACKWARD),
         "rho": inside("rho", RHO),
         "weight": inside("weight", WEIGHT),
-        "threshold": plain("threshold", THRESHOLD),
         "date": plain("date", DATE),
         "speaker": plain("speaker", SPEAKER),
     }

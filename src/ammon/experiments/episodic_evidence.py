@@ -12,25 +12,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ammon.analysis import figures
+from ammon.analysis.rows import groups
 from ammon.datasets.locomo import CATEGORIES, Conversation, load_locomo
 from ammon.episodes.blend import Blend
 from ammon.episodes.context import Drift, Spread
 from ammon.episodes.embed import Embedder, Hashing, SentenceTransformer, embed
 from ammon.episodes.store import Episodes
 from ammon.episodes.tuning import climb, coordinates, recall_at
+from ammon.experiments.base import Axis, Column, Experiment, Point, Row
+from ammon.experiments.stored import with_interval
 
-Point = Mapping[str, Any]
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.figure import Figure
 
 DEPTHS = (5, 10, 20, 50)
 # the depth by which weights are chosen and methods compared
 DEPTH = 10
-DRAWS = 2000
 ALONE = Blend(content=1.0, words=0.0, context=None, date=0.0)
 FUSION = Blend(content=0.7, words=0.3, context=None, date=0.0)
 
@@ -46,8 +50,8 @@ class Method:
     shuffled: bool = False
 
 
-_CONTEXT = ("forward", "backward", "rho", "threshold")
-_BARE = replace(FUSION, context=Spread(forward=0.25, backward=0.15, rho=0.5), threshold=0.5)
+_CONTEXT = ("forward", "backward", "rho")
+_BARE = replace(FUSION, context=Spread(forward=0.25, backward=0.15, rho=0.5))
 METHODS: dict[str, Method] = {
     "cosine": Method(ALONE, named=True),
     "cosine_stripped": Method(ALONE),
@@ -56,7 +60,7 @@ METHODS: dict[str, Method] = {
     "fusion_spread": Method(_BARE, _CONTEXT),
     "fusion_spread_dates": Method(replace(_BARE, date=1.0), (*_CONTEXT, "date")),
     "fusion_spread_dates_speaker": Method(replace(_BARE, date=1.0), (*_CONTEXT, "date", "speaker")),
-    "fusion_drift": Method(replace(FUSION, context=Drift(weight=0.1), threshold=0.5), ("weight", "threshold")),
+    "fusion_drift": Method(replace(FUSION, context=Drift(weight=0.2)), ("weight",)),
     "fusion_spread_shuffled": Method(_BARE, _CONTEXT, shuffled=True),
     "fusion_chosen": Method(FUSION, ("share",)),
     "defaults": Method(Blend()),
@@ -72,59 +76,85 @@ class Asked:
 
 
 def measure(point: Point, *, generator: torch.Generator) -> list[Row]:
-    """Rows of one method: all categories that have an answer, each of them, and the adversarial questions.
-
-    point: method (of METHODS), data (a file of LoCoMo), embedder ("hashing", or a model of sentence-transformers, or its folder).
-    """
-    name = str(point["method"])
-    if name not in METHODS:
-        raise ValueError(f"episodic_evidence: no method is called {name!r}; there are: {', '.join(METHODS)}.")
-    conversations = load_locomo(str(point["data"]))
-    if len(conversations) < 2:
-        raise ValueError(
-            f"episodic_evidence: weights are chosen on other conversations, so at least 2 are needed, got {len(conversations)}."
-        )
-    embedder = str(point.get("embedder", "hashing"))
-    found, blends = _answers(METHODS[name], conversations, _embedder(embedder), generator)
-    base = _fusion(str(point["data"]), embedder)
-    rows = []
+    """Rows of one method: all categories that have an answer, each of them, and the adversarial questions."""
+    data, embedder, draws = str(point["data"]), str(point["embedder"]), int(point["trials"])
+    conversations = _conversations(data)
+    found, blends = _answers(METHODS[str(point["method"])], conversations, _embedder(embedder), generator)
+    base = _fusion(data, embedder)
+    at = DEPTHS.index(DEPTH)
+    rows: list[Row] = []
     for category in ("all", *CATEGORIES.values()):
         chosen = [torch.tensor([_counts(q.category, category) for q in c.questions], dtype=torch.bool) for c in conversations]
         values = [asked.shares[which] for asked, which in zip(found, chosen)]
-        gains = [(asked.shares - other.shares)[which][:, [DEPTHS.index(DEPTH)]] for asked, other, which in zip(found, base, chosen)]
+        gains = [(asked.shares - other.shares)[which][:, at] for asked, other, which in zip(found, base, chosen)]
         if not any(map(len, values)):
             continue
-        low, high = bootstrap([value[:, DEPTHS.index(DEPTH)] for value in values], generator)
-        gain_low, gain_high = bootstrap([gain[:, 0] for gain in gains], generator)
-        row: Row = {"method": name, "category": category, "questions": sum(map(len, values))}
-        row |= {f"r{depth}": _mean([value[:, at] for value in values]) for at, depth in enumerate(DEPTHS)}
-        row |= {"r10_low": low, "r10_high": high, "mrr": _mean([asked.reciprocal[which] for asked, which in zip(found, chosen)])}
-        row |= {"gain": _mean([gain[:, 0] for gain in gains]), "gain_low": gain_low, "gain_high": gain_high}
+        row: dict[str, Any] = {"category": category, "questions": sum(map(len, values))}
+        row |= {f"r{depth}": _mean([value[:, place] for value in values]) for place, depth in enumerate(DEPTHS)}
+        row |= _ends("r10", bootstrap([value[:, at] for value in values], draws, generator))
+        row |= {"mrr": _mean([asked.reciprocal[which] for asked, which in zip(found, chosen)]), "gain": _mean(gains)}
+        row |= _ends("gain", bootstrap(gains, draws, generator))
         row["weights"] = " | ".join(_said(blend) for blend in dict.fromkeys(blends))
         rows.append(row)
     return rows
 
 
-def run(data: str, embedder: str = "hashing", methods: Sequence[str] = tuple(METHODS), seed: int = 0) -> Iterator[Row]:
-    """The rows of every method, each method with a generator of its own."""
-    for name in methods:
-        yield from measure({"method": name, "data": data, "embedder": embedder}, generator=torch.Generator().manual_seed(seed))
-
-
-def bootstrap(values: Sequence[Tensor], generator: torch.Generator, level: float = 0.95) -> tuple[float, float]:
+def bootstrap(values: Sequence[Tensor], draws: int, generator: torch.Generator, level: float = 0.95) -> tuple[float, float]:
     """Percentile interval of the mean over conversations of the mean over questions [question], questions drawn anew within each."""
     means = torch.stack(
-        [value[torch.randint(len(value), (DRAWS, len(value)), generator=generator)].mean(1) for value in values if len(value)]
+        [value[torch.randint(len(value), (draws, len(value)), generator=generator)].mean(1) for value in values if len(value)]
     ).mean(0)
     tail = (1 - level) / 2
     low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=means.dtype)).tolist()
     return low, high
 
 
+def draw(table: "pa.Table") -> "Figure":
+    by_store = groups(table, "data", "embedder")
+    methods = [name for name in METHODS if name in table.column("method").to_pylist()]
+    figure, axes = figures.panels(1, len(by_store), wide=1.3 * figures.COLUMN, high=0.9 + 0.24 * len(methods))
+    places = {name: len(methods) - 1 - place for place, name in enumerate(methods)}
+    for panel, ((data, embedder), rows) in zip(axes, by_store.items()):
+        for number, (category, name, off) in enumerate((("all", "with an answer", 0.12), ("adversarial", "adversarial", -0.12))):
+            some = [row for row in rows if row["category"] == category]
+            if some:
+                errors = [[row["r10"] - row["r10_low"] for row in some], [row["r10_high"] - row["r10"] for row in some]]
+                look: dict[str, Any] = {"color": figures.COLOURS[number], "marker": figures.MARKERS[number], "markersize": 3.5}
+                heights = [places[row["method"]] + off for row in some]
+                # an estimate may lie beyond a percentile of few draws
+                sizes = [[max(0.0, size) for size in side] for side in errors]
+                panel.errorbar([row["r10"] for row in some], heights, xerr=sizes, linestyle="none", linewidth=1.2, label=name, **look)
+        panel.set_yticks(list(places.values()), [name.replace("_", " ") for name in places])
+        panel.set_ylim(-0.6, len(methods) - 0.4)
+        figures.label(panel, "share of the gold turns among the first 10", "method", f"{Path(str(data)).name}, {Path(str(embedder)).name}")
+    figures.legend(axes[0], loc="best")
+    return figure
+
+
+def _check(point: Point) -> None:
+    if "data" not in point:
+        raise ValueError(f"{EXPERIMENT.name}: data is needed, for it has no conversations of its own; give LoCoMo's file: data=FILE.")
+    try:
+        count = len(_conversations(str(point["data"])))
+    except OSError as error:
+        raise ValueError(f"{EXPERIMENT.name}: {error}") from error
+    if count < 2:
+        raise ValueError(f"{EXPERIMENT.name}: weights are chosen on other conversations, so at least 2 are needed, got {count}.")
+
+
+@functools.lru_cache(maxsize=2)
+def _conversations(data: str) -> list[Conversation]:
+    return load_locomo(data)
+
+
+def _ends(name: str, interval: tuple[float, float]) -> Row:
+    return dict(zip((f"{name}_low", f"{name}_high"), interval))
+
+
 @functools.cache
 def _fusion(data: str, embedder: str) -> list[Asked]:
     """What the other methods are compared with, question by question."""
-    return _answers(METHODS["fusion"], load_locomo(data), _embedder(embedder), torch.Generator())[0]
+    return _answers(METHODS["fusion"], _conversations(data), _embedder(embedder), torch.Generator())[0]
 
 
 def _answers(
@@ -217,4 +247,38 @@ def _said(blend: Blend) -> str:
         text += f" forward {blend.context.forward:g} backward {blend.context.backward:g} rho {blend.context.rho:g}"
     if isinstance(blend.context, Drift):
         text += f" drift {blend.context.weight:g}"
-    return f"{text} threshold {blend.threshold:g} date {blend.date:g} speaker {blend.speaker:g}"
+    return f"{text} date {blend.date:g} speaker {blend.speaker:g}"
+
+
+EXPERIMENT = Experiment(
+    name="episodic_evidence",
+    question="How many of the turns that answer a question does a store of the conversation bring up, by each kind of evidence?",
+    protocol=(
+        "Each conversation of a file of LoCoMo (Maharana et al. 2024) is a store of its own, an episode a turn. r5 to r50: share of a "
+        "question's gold turns among the first k, mean over questions, then over conversations; questions without gold turns are left "
+        "out. The weights of context, date and speaker are chosen by R@10 on the other conversations (leave one out); those of content "
+        "and words are .7 and .3. Negatives: adversarial questions, whose premise is of the other speaker, and turns in shuffled places. "
+        "`defaults` are the weights of Blend(). A trial is a draw of the bootstrap over questions within conversations; intervals, 95 %: "
+        "its percentiles."
+    ),
+    axes={
+        "method": Axis("kinds of evidence", tuple(METHODS), choices=tuple(METHODS)),
+        "data": Axis("FILE of LoCoMo (locomo10.json, plain or gzipped); needed", kind=str),
+        "embedder": Axis("hashing, or a model of sentence-transformers, or its folder", ("hashing",)),
+    },
+    columns={
+        "category": Column("of the questions; all: those that have an answer", type=str),
+        "questions": Column("questions of the category", type=int),
+        **{f"r{depth}": Column(f"share of the gold turns among the first {depth}") for depth in DEPTHS},
+        **with_interval("r10", "share of the gold turns among the first 10"),
+        "mrr": Column("mean reciprocal rank of the first gold turn; 0 beyond 50"),
+        **with_interval("gain", "r10 less that of fusion, question by question"),
+        "weights": Column("weights chosen, one set for each conversation left out", type=str),
+    },
+    measure=measure,
+    draw=draw,
+    check=_check,
+    trials=2000,
+    needs="no memory of the catalogue",
+)
+run = EXPERIMENT.run

@@ -2,16 +2,22 @@
 
 from ammon.experiments import (
     basins,
+    binding,
     capacity,
     emergence,
     energy_landscape,
+    episodic_evidence,
     induction,
     local_rules,
+    long_text,
     memorization,
     morphing,
+    passkey,
     prototypes,
+    read_contiguity,
     recovery,
     ridge,
+    rule_exceptions,
     sequence,
     sequential,
     signal_to_noise,
@@ -36,7 +42,13 @@ _ALL = (
     energy_landscape.EXPERIMENT,
     induction.EXPERIMENT,
     memorization.EXPERIMENT,
+    binding.EXPERIMENT,
+    passkey.EXPERIMENT,
+    rule_exceptions.EXPERIMENT,
+    long_text.EXPERIMENT,
     recovery.EXPERIMENT,
+    episodic_evidence.EXPERIMENT,
+    read_contiguity.EXPERIMENT,
 )
 
 EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _ALL}

@@ -5,6 +5,7 @@ People with known parameters recall lists and are fitted. What information at th
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ammon.analysis import figures
 from ammon.analysis.rows import groups, line
-from ammon.cmr.information import information, uncertainty
+from ammon.cmr.fisher import information, uncertainty
 from ammon.cmr.lists import once
 from ammon.cmr.model import CMR
 from ammon.cmr.parameters import PARAMETERS
@@ -36,12 +37,38 @@ NOTHING = "nothing"
 RECOVERED = 0.9
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What information lets one expect of a parameter: errors² of one list and of a guess for each person, and variance of the truth."""
+
+    alone: Float[Tensor, " subject"]
+    guess: Float[Tensor, " subject"]
+    variance: float
+
+    def noise(self, lists: int) -> float:
+        return float(torch.minimum(self.alone / lists, self.guess).mean())
+
+    def r(self, lists: int) -> float:
+        return math.sqrt(self.variance / (self.variance + self.noise(lists)))
+
+    def lists_needed(self) -> int | None:
+        """The fewest lists that recover the parameter, if a million do."""
+        low, high = 1, 2**20
+        if self.r(high) < RECOVERED:
+            return None
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.r(middle) >= RECOVERED else (middle + 1, high)
+        return low
+
+
 @torch.enable_grad()
 def measure(point: Point, *, generator: torch.Generator) -> list[Row]:
     """A row for each free parameter."""
     people, each, length = int(point["trials"]), int(point["lists"]), int(point["length"])
     held = {name: sum(POPULATION[name]) / 2 for name in _held(point)} | {"temperature": TEMPERATURE}
     free = [name for name in POPULATION if name not in held]
+    bounds = {name: PARAMETERS[name].search for name in free}
     low, high = (torch.tensor([POPULATION[name][side] for name in free], dtype=torch.float64) for side in (0, 1))
     true = low + (high - low) * torch.rand(people, len(free), generator=generator, dtype=torch.float64)
     values = held | {name: true[:, column] for column, name in enumerate(free)}
@@ -50,25 +77,25 @@ def measure(point: Point, *, generator: torch.Generator) -> list[Row]:
     # of one list: that of more is a multiple
     error, together = uncertainty(information(model, one, values, free, generator=generator, copies=int(point["copies"])))
     recalled = model.simulate(one.times(each), values, generator=generator, per_subject=True).lists
-    found = model.fit(recalled, fixed=held, bounds={name: PARAMETERS[name].search for name in free}, starts=int(point["starts"]))
+    found = model.fit(recalled, fixed=held, bounds=bounds, starts=int(point["starts"]))
     best = model.log_likelihood(recalled, values, per_subject=True).subjects.detach()
     place = [found.names.index(name) for name in free]
     fitted, edges = found.values[:, place], found.edges()[:, place]
-    variance, least = true.var(0) if people > 1 else torch.zeros(len(free)), error.square().mean(0)
     rows: list[Row] = []
     for column, name in enumerate(free):
         partner, correlation = _partner(together, column)
-        noise = float(least[column] / each)
+        least, most = bounds[name]
+        # no fit errs more than a guess anywhere in the bounds of its search
+        guess = (most - least) ** 2 / 12 + (true[:, column] - (least + most) / 2).square()
+        told = _Told(error[:, column].square(), guess, float(true[:, column].var(correction=int(people > 1))))
         rows.append(
             {
                 "parameter": name,
                 **_correlation(true[:, column], fitted[:, column]),
-                "r_expected": math.sqrt(float(variance[column]) / (float(variance[column]) + noise)),
+                "r_expected": told.r(each),
                 "error": float((fitted - true)[:, column].square().mean().sqrt()),
-                "error_expected": math.sqrt(noise),
-                "lists_needed": math.ceil(float(least[column] / variance[column]) * RECOVERED**2 / (1 - RECOVERED**2))
-                if people > 1
-                else None,
+                "error_expected": math.sqrt(told.noise(each)),
+                "lists_needed": told.lists_needed(),
                 "partner": free[partner],
                 "trade_off": correlation,
                 "at_bound": float(edges[:, column].double().mean()),
@@ -139,8 +166,9 @@ EXPERIMENT = Experiment(
         + f"; those held are at the middle of that, T at {TEMPERATURE:g}, with which supports scale. CMR with these values recalls the "
         "person's lists, and is fitted to them by maximum likelihood within the bounds of the parameter table. r is Pearson's over people, "
         "its 95 % interval Fisher's z. Expected, from the Fisher information I at the true values (from simulated lists): errors "
-        "e² = diag I⁻¹ averaged over people, and r = sqrt(V / (V + e²)) with V the variance of the true values. A parameter is identified "
-        f"where that r is at least {RECOVERED:g}. Information is local: a second maximum far away, or a bound nearby, it does not see."
+        "e² = diag I⁻¹, or that of a guess within the bounds if it is less, averaged over people, and r = sqrt(V / (V + e²)) with V the "
+        f"variance of the true values. A parameter is identified where that r is at least {RECOVERED:g}. Information is local: a second "
+        "maximum far away it does not see."
     ),
     axes={
         "lists": Axis("lists of each person", (10, 40, 160), kind=int, least=1),

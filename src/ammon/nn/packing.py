@@ -39,6 +39,11 @@ def packing(mask: Tensor | None) -> Packing:
     return Packing(order, torch.argsort(order, dim=1), mask.sum(1), mask)
 
 
+def only(rows: Tensor, mask: Tensor | None) -> Tensor:
+    """The rows [batch, time, ...] where a token is there, zeros elsewhere, whatever stood there (NaN too)."""
+    return rows if mask is None else torch.where(_over(mask, rows), rows, torch.zeros_like(rows))
+
+
 def last(rows: Tensor, count: Tensor | None, number: int, new: int) -> Tensor:
     """The last `number` tokens of each row, which holds `number` older ones, then `new` of which `count` [batch] are there."""
     if count is None:

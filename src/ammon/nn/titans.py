@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from ammon.nn.attention import Attention, AttentionState, rotate
 from ammon.nn.neural import NeuralMemory, NeuralState
-from ammon.nn.packing import packing
+from ammon.nn.packing import only, packing
 from ammon.nn.state import State, check_input, check_rows_of, check_state, record, replace_rows
 
 
@@ -51,11 +51,11 @@ class MemoryAsGate(nn.Module):
     def forward(self, x: Tensor, state: JoinedState | None = None, *, mask: Tensor | None = None) -> tuple[Tensor, JoinedState]:
         """x + o and the state after the last token. mask [batch, time]: True where a token is there; the others give zeros."""
         attended, remembered = _parts("MemoryAsGate", self, x, mask, state)
-        x = _there(x, mask)
+        x = only(x, mask)
         normed = self.norm(x)
         y, attended = self.attention(normed, attended, mask=mask)
         m, remembered = self.memory(normed, remembered, mask=mask)
-        return _there(x + self.gate(y, m), mask), JoinedState(attended, remembered)
+        return only(x + self.gate(y, m), mask), JoinedState(attended, remembered)
 
 
 class MemoryAsLayer(nn.Module):
@@ -79,10 +79,10 @@ class MemoryAsLayer(nn.Module):
     def forward(self, x: Tensor, state: JoinedState | None = None, *, mask: Tensor | None = None) -> tuple[Tensor, JoinedState]:
         """x + o and the state after the last token. mask [batch, time]: True where a token is there; the others give zeros."""
         attended, remembered = _parts("MemoryAsLayer", self, x, mask, state)
-        x = _there(x, mask)
+        x = only(x, mask)
         y, remembered = self.memory(self.norm(x), remembered, mask=mask)
         o, attended = self.attention(y, attended, mask=mask)
-        return _there(x + o, mask), JoinedState(attended, remembered)
+        return only(x + o, mask), JoinedState(attended, remembered)
 
 
 class MemoryAsContext(nn.Module):
@@ -140,10 +140,11 @@ class MemoryAsContext(nn.Module):
             position = torch.arange(chunk, device=x.device).expand(len(x), -1)
             for start in range(0, aligned.shape[1], chunk):
                 part = slice(start, start + chunk)
-                some, state = self._segment(aligned[:, part], there[:, part], position, state, begun)
+                # from the second segment on, all rows stand at the start of a chunk
+                some, state = self._segment(aligned[:, part], there[:, part], position, state, begun and not start)
                 found.append(some)
             o = torch.cat(found, 1).gather(1, (begin + new)[..., None].expand(-1, -1, self.dim))
-        return _there(x + places.unpack(o), mask), state
+        return only(x + places.unpack(o), mask), state
 
     def _segment(self, rows: Tensor, there: Tensor, position: Tensor, state: ContextState, begun: bool) -> tuple[Tensor, ContextState]:
         """Tokens [batch, slot, dim] of one segment, at these positions of it; those that are not `there` change nothing."""
@@ -219,7 +220,3 @@ def _parts(
 def _same_dim(where: str, one: int, other: int) -> None:
     if one != other:
         raise ValueError(f"{where}: attention has dim {one}, the memory {other}; give both the same.")
-
-
-def _there(y: Tensor, mask: Tensor | None) -> Tensor:
-    return y if mask is None else torch.where(mask[..., None], y, torch.zeros_like(y))

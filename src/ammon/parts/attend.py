@@ -87,5 +87,5 @@ def _run(cues: Tensor, keys: Tensor, values: Tensor | None, similarity: Similari
 
 
 def _four(rows: Tensor) -> Tensor:
-    """[*lead, row, entry] as [lead, 1, row, entry]: the shape for which torch fuses attention."""
-    return rows.reshape(-1, 1, *rows.shape[-2:])
+    """[*lead, row, entry] as [lead, 1, row, entry]: the shape for which torch fuses attention. Two leading axes stay, uncopied."""
+    return rows if rows.ndim == 4 else rows.reshape(-1, 1, *rows.shape[-2:])

@@ -68,7 +68,7 @@ def load_checkpoint(
     """Bring model and optimizer back to where `path` left them; how far that was, and what the loss carried. ValueError if it is of another
     model, plan or data."""
     tensors, said = _read(path)
-    for what, held, asked in (("plan", said["plan"], asdict(plan)), ("training", said["about"], json.loads(json.dumps(dict(about))))):
+    for what, held, asked in (("training", said["about"], json.loads(json.dumps(dict(about)))), ("plan", said["plan"], asdict(plan))):
         for name in held | asked:
             one, other = held.get(name), json.loads(json.dumps(asked.get(name)))
             if one != other and not (what == "plan" and name in FREE):

@@ -50,7 +50,10 @@ Watch = Callable[[int, int, Row], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training has come to. rows: step, rate, seconds; loss, norm of the gradient and what was reported, as means since the last row."""
+    """What a training has come to.
+
+    rows: step, rate, seconds, and as means since the row before: loss, norm of the gradient, and what was reported.
+    """
 
     progress: Progress
     rows: list[dict[str, float | int]] = field(repr=False)

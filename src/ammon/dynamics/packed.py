@@ -1,0 +1,147 @@
+"""Packed: the layers of a network side by side in one row per item, so that whatever settles rows settles networks.
+
+States [batch, unit], unit over all layers. A flow is anything with layers, an energy and forces: dynamics know no energy by name.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Layers = Mapping[str, Tensor]
+Clamp = Mapping[str, Tensor | bool]
+# units of an item that are looked at before all are
+SAMPLE = 32
+
+
+class Flow(Protocol):
+    """What can descend: layers with states x and activations g, and an energy E with dE/dg = x - force."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each layer, without the batch."""
+        ...
+
+    @property
+    def tau(self) -> dict[str, float]:
+        """The time constant of each layer; 0 follows at once."""
+        ...
+
+    def activations(self, states: Layers) -> dict[str, Tensor]:
+        """g of each layer [batch, *shape]."""
+        ...
+
+    def forces(self, activations: Layers, layers: Collection[str] | None = None) -> dict[str, Tensor]:
+        """What feeds these layers [batch, *shape]."""
+        ...
+
+    def energy(self, states: Layers, activations: Layers | None = None) -> Tensor:
+        """E [batch]."""
+        ...
+
+    def check_states(self, where: str, states: Layers) -> None:
+        """Refuse states that are not of this network."""
+        ...
+
+
+def largest(rows: Tensor) -> Tensor:
+    """The largest |entry| of each row, 0 of none."""
+    return rows.detach().abs().amax(-1) if rows.shape[-1] else rows.new_zeros(len(rows))
+
+
+class Packed:
+    """A flow over rows. `cue` [batch, unit] is where it begins, `clamped` [batch, unit] says which entries stay (None: none)."""
+
+    def __init__(self, flow: Flow, states: Layers, clamp: Clamp | None) -> None:
+        self.flow, self.names = flow, list(flow.shapes)
+        self.shapes = flow.shapes
+        flat = [states[name].flatten(1) for name in self.names]
+        self.sizes = [rows.shape[1] for rows in flat]
+        self.cue = torch.cat(flat, -1)
+        self.clamped = None if not clamp else torch.cat([self._clamp(name, states[name], clamp) for name in self.names], -1)
+        held = {name for name in self.names if clamp and clamp.get(name) is True}
+        self.fast = [name for name in self.names if not flow.tau[name] and name not in held]
+        self.slow = [name for name in self.names if flow.tau[name] and name not in held]
+        self.rates = {name: 1 / flow.tau[name] for name in self.slow}
+        self.rate = torch.cat([self.cue.new_full((size,), self.rates.get(name, 0.0)) for size, name in zip(self.sizes, self.names)])
+        # so far apart lie the units that are looked at first
+        self.stride = max(1, self.cue.shape[1] // SAMPLE)
+
+    def pack(self, layers: Layers) -> Tensor:
+        """One row per item."""
+        return torch.cat([layers[name].flatten(1) for name in self.names], -1)
+
+    def unpack(self, rows: Tensor) -> dict[str, Tensor]:
+        """The layers of rows [*lead, unit], as [*lead, *shape]."""
+        parts = torch.split(rows, self.sizes, -1)
+        return {name: part.view(*rows.shape[:-1], *self.shapes[name]) for name, part in zip(self.names, parts)}
+
+    def follow(self, x: Tensor, rows: Tensor) -> Tensor:
+        """x with its fast layers where their input leaves them."""
+        if not self.fast:
+            return x
+        layers = self.unpack(x)
+        layers |= self.flow.forces(self.flow.activations(layers), self.fast)
+        return self.hold(self.pack(layers), x, rows)
+
+    def feed(self, x: Tensor) -> dict[str, Tensor]:
+        """What feeds the slow layers, layer by layer."""
+        return self.flow.forces(self.flow.activations(self.unpack(x)), self.slow)
+
+    def forces(self, fed: Layers, x: Tensor, rows: Tensor) -> Tensor:
+        """What feeds the slow layers, packed; x itself in all the others and where it is clamped."""
+        layers = self.unpack(x) if len(self.slow) < len(self.names) else {}
+        return self.hold(self.pack({**layers, **fed}), x, rows)
+
+    def drift(self, x: Tensor, rows: Tensor) -> Tensor:
+        """-dE/dg of what may move, 0 elsewhere."""
+        return self.forces(self.feed(x), x, rows) - x
+
+    def towards(self, x: Tensor, fed: Layers, step: float, rows: Tensor) -> Tensor:
+        """x + step/tau · (fed - x), clamped entries and layers that are not slow as they were."""
+        layers = self.unpack(x)
+        if torch.is_grad_enabled():
+            moved = {name: layers[name] + step * self.rates[name] * (fed[name] - layers[name]) for name in self.slow}
+            return self.hold(self.pack({**layers, **moved}), x, rows)
+        # each layer straight into its place
+        new = x.clone() if len(self.slow) < len(self.names) else torch.empty_like(x)
+        for name, place in self.unpack(new).items():
+            if name in self.slow:
+                torch.sub(fed[name], layers[name], out=place)
+                torch.add(layers[name], place, alpha=step * self.rates[name], out=place)
+        return self.hold(new, x, rows)
+
+    def apart(self, x: Tensor, fed: Layers, rows: Tensor, stride: int) -> Tensor:
+        """fed - x of every so many units of what may move [row, some]."""
+        layers, masks = self.unpack(x), {} if self.clamped is None else self.unpack(self.clamped[rows])
+        parts = []
+        for name in self.slow:
+            part = fed[name].flatten(1)[:, ::stride] - layers[name].flatten(1)[:, ::stride]
+            parts.append(part.masked_fill(masks[name].flatten(1)[:, ::stride], 0.0) if masks else part)
+        return torch.cat(parts, -1) if parts else x[:, :0]
+
+    def at_rest(self, left: Callable[[int], Tensor], tolerance: float) -> Tensor:
+        """Which rows have no entry above the tolerance. left(stride) gives every so many of their entries: mostly a few tell enough."""
+        few = largest(left(self.stride)) <= tolerance
+        return few if self.stride == 1 or not bool(few.any()) else largest(left(1)) <= tolerance
+
+    def hold(self, new: Tensor, old: Tensor, rows: Tensor) -> Tensor:
+        """The new states, the old ones where they are clamped."""
+        return new if self.clamped is None else torch.where(self.clamped[rows], old, new)
+
+    def known(self, x: Tensor, rows: Tensor) -> Tensor:
+        """x, the cue where it is clamped."""
+        return x if self.clamped is None else torch.where(self.clamped[rows], self.cue[rows], x)
+
+    def _clamp(self, name: str, x: Tensor, clamp: Clamp) -> Tensor:
+        mask = clamp.get(name, False)
+        if isinstance(mask, bool):
+            return torch.full((len(x), x[0].numel() if len(x) else 0), mask, dtype=torch.bool, device=x.device)
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or tuple(mask.shape) not in (tuple(x.shape), tuple(x.shape[1:])):
+            got = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, Tensor) else repr(mask)
+            raise ValueError(
+                f"descend: clamp[{name!r}] must be True, or a bool tensor of the layer's shape {list(x.shape[1:])}, "
+                f"with or without the batch of {len(x)} in front, got {got}."
+            )
+        return mask.expand(x.shape).flatten(1)

@@ -1,0 +1,108 @@
+"""Rule and exceptions: which memory learns the rule, which the exceptions, and whom does the gate ask?"""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ammon.analysis import figures
+from ammon.analysis.rows import groups, rate
+from ammon.datasets.tasks import EXCEPTION, IGNORED, RULE, SEEN, Questions, rule_and_exceptions
+from ammon.experiments.base import Axis, Column, Experiment, Point, Row
+from ammon.experiments.trained import AXES, COLUMNS, examined, teach
+from ammon.nn.configurations import Size
+from ammon.nn.hybrid import record_gates
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from matplotlib.figure import Figure
+
+MODELS = ("neural", "episodic", "hybrid")
+SOURCES = ("attention", "neural", "episodic")
+KINDS = {"rule": RULE, "exception": EXCEPTION, "seen": SEEN}
+WORDS = 32
+
+
+def drawn(batch: int, generator: torch.Generator) -> Questions:
+    """A batch of the task."""
+    return rule_and_exceptions(batch, words=WORDS, generator=generator)
+
+
+def measure(point: Point, *, generator: torch.Generator) -> list[Row]:
+    """One training, and new sequences: a row for each kind of question, with the mean gate of each source there."""
+    taught = teach(
+        drawn,
+        2 * WORDS,
+        str(point["model"]),
+        Size(dim=int(point["dim"]), heads=int(point["heads"]), segment=1),
+        steps=int(point["steps"]),
+        batch=int(point["batch"]),
+        rate=float(point["rate"]),
+        enough=float(point["enough"]),
+        every=int(point["every"]),
+        generator=generator,
+    )
+    seed = int(torch.randint(2**31, (), generator=generator))
+    rows: list[Row] = []
+    for name, kind in KINDS.items():
+        # the same sequences for each kind
+        again = torch.Generator().manual_seed(seed)
+        found = examined(taught.model, drawn, int(point["trials"]), again, kind)
+        rows.append({"kind": name, **rate("accuracy", *found), **gates(taught.model, seed, kind), **taught.row})
+    return rows
+
+
+@torch.no_grad()
+def gates(model: torch.nn.Module, seed: int, kind: int) -> dict[str, float]:
+    """The mean gate of each source over the questions of a kind; empty for a model without gates."""
+    some = drawn(128, torch.Generator().manual_seed(seed))
+    try:
+        with record_gates(model) as traces:
+            model(some.tokens)
+    except ValueError:
+        return {}
+    (trace,) = traces.values()
+    asked = (some.targets != IGNORED) & (some.kinds == kind)
+    return {f"gate_{name}": float(value) for name, value in zip(trace.names, trace.gates[asked].mean(0), strict=True)}
+
+
+def draw(table: "pa.Table") -> "Figure":
+    figure, axes = figures.panels(2, 1, wide=3.2)
+    models = groups(table, "model")
+    for number, ((model,), rows) in enumerate(models.items()):
+        places = [list(KINDS).index(row["kind"]) + 0.15 * (number - 1) for row in rows]
+        figures.measured(axes[0], places, [row["accuracy"] for row in rows], number=number, linestyle="none", name=str(model))
+    gated = [row for row in table.to_pylist() if any(row[f"gate_{name}"] is not None for name in SOURCES)]
+    for number, name in enumerate(SOURCES):
+        some = [row for row in gated if row[f"gate_{name}"] is not None]
+        places = [list(KINDS).index(row["kind"]) + 0.15 * (number - 1) for row in some]
+        figures.measured(axes[1], places, [row[f"gate_{name}"] for row in some], number=number + 3, linestyle="none", name=name)
+    for panel, y, title in ((axes[0], "answered right (share)", "answers"), (axes[1], "mean gate", "gates of the hybrid")):
+        panel.set_xticks(range(len(KINDS)), list(KINDS))
+        panel.set_ylim(0, 1.03)
+        figures.label(panel, "kind of question, a point for each training", y, title)
+        figures.legend(panel)
+    return figure
+
+
+EXPERIMENT = Experiment(
+    name="rule_exceptions",
+    question="Which memory learns the rule, which the exceptions, and whom does the gate ask?",
+    protocol=(
+        "Transformers of two layers whose attention sees 16 tokens; the second holds the memory named (hybrid: attention, neural and "
+        f"episodic, gated per token). Each sequence has a table of its own that gives each of four classes of {WORDS} keys (key mod 4) a "
+        "value. 16 examples and 4 exceptions are shown as pairs, then 40 keys ask: half of them not shown (rule), a quarter exceptions, a "
+        "quarter examples (seen). gate: its mean over the questions of the kind in 128 sequences. A trial is a new sequence; intervals, "
+        "95 %: Wilson over sequences."
+    ),
+    axes={"model": Axis("the second layer", MODELS, choices=MODELS), **AXES},
+    columns={
+        "kind": Column("of question: rule, exception, seen", type=str),
+        **COLUMNS,
+        **{f"gate_{name}": Column(f"mean gate of {name}") for name in SOURCES},
+    },
+    measure=measure,
+    draw=draw,
+    trials=256,
+    needs="no memory of the catalogue",
+)
+run = EXPERIMENT.run

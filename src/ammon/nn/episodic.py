@@ -1,0 +1,318 @@
+"""EpisodicMemory: a layer that writes items down as they happen and recalls them by content, by context and by recency.
+
+x [batch, time, dim] → y [batch, time, dim] and the state after it. Without a context, with room for all, it is attention over the past.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ammon.dynamics.drift import direction
+from ammon.nn.drifting import Drift
+from ammon.nn.evicting import Lowest, survivors
+from ammon.nn.packing import Packing, packing
+from ammon.nn.reading import Cues, Pages, Reader
+from ammon.nn.segments import NEVER, PerToken, Pool, Segments, ends, next_end
+from ammon.nn.slots import Slots, empty, joined, newest
+from ammon.nn.state import Mode, State, check_input, check_rows_of, check_state, record, replace_rows
+from ammon.parts.lagrangians import Lagrangian
+from ammon.parts.top_k import TopK
+from ammon.shapes import check_count
+
+# tokens that are read in one product, at least
+BLOCK = 128
+
+
+@record
+class EpisodicState(State):
+    """What an `EpisodicMemory` holds."""
+
+    slots: Slots
+    context: Tensor  # [batch, head, context]; 0 wide without a context
+    seen: Tensor  # [batch], tokens written so far, by themselves or in segments
+    open: Tensor  # [batch], tokens of the segment under way
+    pooled: Tensor  # [batch, ...], sums over the segment under way; 0 wide where segments are not summed up
+
+
+class EpisodicMemory(nn.Module):
+    """Keys of length 1, values and queries by projection, per head; one item per token or segment; the newest `slots` items are held.
+
+    slots: None holds all, so the state grows with the text. write: `PerToken` or `Segments`. separation: `Softmax`, `TopK`, `Entmax`.
+    sharpness: of the item match at first, a factor of the cosine. context: entries per head of a context that drifts (see `Drift`,
+    which also may be given), `match` the weight of its cosine at first. recency: at first, the rate per token by which items fade.
+    strength: learn how strongly each item is written, σ(W x) near 1 at first. hops: reinstatements of context in a read. evict: which
+    item gives way once all slots are filled, the oldest by default (`Lowest`).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int = 1,
+        slots: int | None = 256,
+        write: PerToken | Segments | None = None,
+        separation: Lagrangian | None = None,
+        *,
+        sharpness: float = 16.0,
+        context: int | Drift | None = None,
+        match: float = 4.0,
+        recency: float | None = None,
+        strength: bool = False,
+        hops: int = 0,
+        evict: Lowest | None = None,
+    ) -> None:
+        super().__init__()
+        where = "EpisodicMemory"
+        check_count(where, "dim", dim)
+        check_count(where, "heads", heads)
+        if slots is not None:
+            check_count(where, "slots", slots)
+        if dim % heads:
+            raise ValueError(f"{where}: dim must be a multiple of heads, got {dim} and {heads}.")
+        if isinstance(separation, TopK) and slots is not None and separation.k > slots:
+            raise ValueError(f"{where}: the read takes the top {separation.k} of {slots} slots; give more slots or a smaller k.")
+        if slots is None and evict is not None:
+            raise ValueError(f"{where}: {evict} evicts from a bank that is full, and this one holds all; give slots.")
+        self.dim, self.heads, self.slots, self.write = dim, heads, slots, write or PerToken()
+        # a ring needs no policy: the newest stay
+        self.evict = None if evict is None or evict.by == "age" else evict
+        self.context = Drift(dim, heads, context) if isinstance(context, int) else context
+        if self.context is not None and self.context.heads != heads:
+            raise ValueError(f"{where}: the context has {self.context.heads} heads, the memory {heads}; give both the same.")
+        self.store = nn.Linear(dim, 2 * dim, bias=False)
+        self.strength = nn.Linear(dim, 1) if strength else None
+        if self.strength is not None:
+            nn.init.constant_(self.strength.bias, 2.0)
+        summary = self.write.summary if isinstance(self.write, Segments) else "each"
+        self.pool = None if summary == "each" else Pool(dim, summary)
+        self.read = Reader(
+            dim,
+            heads,
+            separation,
+            sharpness=sharpness,
+            match=None if self.context is None else match,
+            recency=recency,
+            strength=strength,
+            hops=hops,
+        )
+
+    @property
+    def takes_boundary(self) -> bool:
+        """Whether it writes segments, which a caller may begin."""
+        return isinstance(self.write, Segments)
+
+    def init_state(self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> EpisodicState:
+        """The state of `batch` rows that have seen nothing."""
+        check_count("EpisodicMemory.init_state", "batch", batch)
+        return self._state(batch, self.slots or 0, device, dtype)
+
+    def reset(self, state: EpisodicState, rows: Tensor) -> EpisodicState:
+        """The state with the rows [batch] that are True as if they had seen nothing."""
+        check_rows_of("EpisodicMemory.reset", state, rows)
+        return replace_rows(state, self._state(state.batch, state.slots.number, state.seen.device), rows)
+
+    def forward(
+        self,
+        x: Tensor,
+        state: EpisodicState | None = None,
+        *,
+        mask: Tensor | None = None,
+        mode: Mode = "read-write",
+        boundary: Tensor | None = None,
+    ) -> tuple[Tensor, EpisodicState]:
+        """What each token recalls, and the state after the last.
+
+        mask [batch, time]: True where a token is there; the others change nothing and recall zeros. mode: "read-only" writes nothing and
+        nothing ages (only context drifts on), "write-only" gives zeros. boundary bool [batch, time]: True where a token begins a new
+        segment, e.g. a turn or an event (for a memory that writes `Segments`); what it ends is written before that token reads.
+        """
+        held, begun = self.checked(x, state, mask, mode, boundary)
+        if not x.shape[1]:
+            return torch.zeros_like(x), held
+        if self.counts and mode == "read-write" and x.shape[1] > 1:
+            return self._token_by_token(x, held, mask, boundary)
+        places = packing(mask)
+        cues, pages, after = self.turn(x, held, begun, places, mode, boundary)
+        y = torch.zeros_like(x) if mode == "write-only" else places.unpack(self.read(cues, pages))
+        return y, after
+
+    def turn(
+        self, x: Tensor, state: EpisodicState, begun: bool, places: Packing, mode: Mode, boundary: Tensor | None
+    ) -> tuple[Cues, Pages, EpisodicState]:
+        """What may be asked, what may be read, and the state after; for readers of their own. begun: False where slots hold nothing."""
+        rows, time = places.pack(x), x.shape[1]
+        contexts, cues, context = None, Cues(rows), state.context
+        if self.context is not None:
+            inputs, contexts = self.context(rows, state.context)
+            context = _at(contexts, places.count)
+            contexts = self.context.used(contexts)
+            cues = Cues(rows, inputs, contexts[:, 1:])
+            contexts = contexts[:, :-1] if self.context.association == "previous" else contexts[:, 1:]
+        seen = state.seen + (time if places.count is None else places.count)
+        if mode == "read-only":
+            pages = self._pages(state, None, None, time)
+            return cues, pages, EpisodicState(state.slots, context, state.seen, state.open, state.pooled)
+        there = torch.arange(time, device=x.device) < (seen - state.seen)[:, None]
+        old = state.slots if begun else state.slots.map(lambda rows: rows[:, :0])
+        begins = None if boundary is None else places.pack(boundary)
+        if isinstance(self.write, PerToken):
+            times = torch.arange(time, device=x.device)[None] + (0 if self.write.own else 1)
+            items = self._items(rows, contexts, state.seen[:, None] + torch.arange(1, time + 1, device=x.device), there)
+            opened, pooled, written, born, count = state.open, state.pooled, times, times, places.count
+        else:
+            found = ends(begins, there, state.open, self.write.every)
+            opened = found.open
+            if self.pool is None:
+                written = torch.arange(1, time + 1, device=x.device)[None]
+                born = next_end(found.closes)
+                items = self._items(rows, contexts, state.seen[:, None] + written, there)
+                count, pooled = places.count, state.pooled
+            else:
+                most = time + 1 if begins is not None or self.write.every is None else (time + self.write.every - 1) // self.write.every
+                features = rows if contexts is None else torch.cat([rows.to(contexts.dtype), contexts.flatten(2)], -1)
+                done = self.pool(rows, features, found, there, state.pooled, most)
+                means = done.means[..., : self.dim].to(rows.dtype)
+                kept = None if contexts is None else direction(done.means[..., self.dim :].unflatten(-1, contexts.shape[2:]))
+                filled = torch.arange(most, device=x.device) < done.number[:, None]
+                items = self._items(means, kept, state.seen[:, None] + done.gaps, filled)
+                written, born, count, pooled = done.gaps, done.gaps, done.number, done.carried
+        pages = self._pages(EpisodicState(old, context, state.seen, state.open, pooled), items, (born, written), time)
+        if self.counts and mode == "read-write":
+            pages = self._counted(cues, pages, there)
+        if self.slots is None:
+            slots = pages.slots
+        elif self.evict is None:
+            slots = newest(pages.slots, self.slots, items.number, count)
+        else:
+            assert pages.dies is not None
+            slots = survivors(pages.slots, pages.slots.there & (pages.dies == NEVER), self.slots)
+        return cues, pages, EpisodicState(slots, context, seen, opened, pooled)
+
+    @property
+    def counts(self) -> bool:
+        """Whether items count their uses, which asks for token after token."""
+        return self.evict is not None and self.evict.by == "use"
+
+    def _token_by_token(
+        self, x: Tensor, state: EpisodicState, mask: Tensor | None, boundary: Tensor | None
+    ) -> tuple[Tensor, EpisodicState]:
+        found = []
+        for place in range(x.shape[1]):
+            one = slice(place, place + 1)
+            places = packing(None if mask is None else mask[:, one])
+            cues, pages, state = self.turn(x[:, one], state, True, places, "read-write", None if boundary is None else boundary[:, one])
+            found.append(places.unpack(self.read(cues, pages)))
+        return torch.cat(found, 1), state
+
+    @torch.no_grad()
+    def _counted(self, cues: Cues, pages: Pages, there: Tensor) -> Pages:
+        weights = self.read.weights(cues, pages).mean(1) * there[..., None]
+        return replace(pages, slots=replace(pages.slots, uses=pages.slots.uses + weights.sum(1).to(pages.slots.uses.dtype)))
+
+    def weights(self, x: Tensor, state: EpisodicState, *, mask: Tensor | None = None) -> Tensor:
+        """How each token weighs the slots of the state, which stay as they are: [batch, head, time, slot]; 0 where it is masked."""
+        self.checked(x, state, mask, "read-only", None)
+        places = packing(mask)
+        cues, pages, _ = self.turn(x, state, True, places, "read-only", None)
+        return places.unpack(self.read.weights(cues, pages).transpose(1, 2)).transpose(1, 2)
+
+    def checked(
+        self, x: Tensor, state: EpisodicState | None, mask: Tensor | None, mode: Mode, boundary: Tensor | None
+    ) -> tuple[EpisodicState, bool]:
+        """The state to begin with, and whether its slots may hold anything; refuses what `forward` refuses."""
+        where = "EpisodicMemory"
+        check_input(where, x, mask, self.dim, mode)
+        if boundary is not None:
+            if not isinstance(self.write, Segments):
+                raise ValueError(
+                    f"{where}: a boundary is given, and every token is written by itself; make the memory with write=Segments()."
+                )
+            if not isinstance(boundary, Tensor) or boundary.dtype != torch.bool or boundary.shape != x.shape[:2]:
+                got = f"{boundary.dtype} {list(boundary.shape)}" if isinstance(boundary, Tensor) else type(boundary).__name__
+                raise ValueError(
+                    f"{where}: the boundary must be bool [batch, time] = {list(x.shape[:2])}, True at first tokens, got {got}."
+                )
+        if state is None:
+            return self._state(len(x), self.slots or 0, x.device), False
+        slots = state.slots.number if self.slots is None and isinstance(state, EpisodicState) else self.slots or 0
+        check_state(where, state, self._state(len(x), slots, self.store.weight.device))
+        return state, slots > 0
+
+    def _items(self, rows: Tensor, contexts: Tensor | None, times: Tensor, there: Tensor) -> Slots:
+        """One item per row [batch, item, dim]; zeros where nothing is there."""
+        dtype = self.store.weight.dtype
+        keys, values = self.store(rows.to(dtype)).unflatten(-1, (2, self.heads, -1)).unbind(2)
+        wide = torch.promote_types(dtype, torch.float32)
+        strengths = there.to(wide)
+        if self.strength is not None:
+            strengths = strengths * torch.sigmoid(self.strength(rows.to(dtype)).to(wide)).squeeze(-1)
+        if contexts is None:
+            contexts = rows.new_zeros(*rows.shape[:2], self.heads, 0)
+        shown = there[..., None, None]
+        contexts = torch.where(shown, contexts, torch.zeros_like(contexts))
+        return Slots(
+            direction(keys), values, contexts.to(wide), torch.where(there, times, 0), strengths, torch.zeros_like(strengths), there
+        )
+
+    def _pages(self, state: EpisodicState, items: Slots | None, gaps: tuple[Tensor, Tensor] | None, time: int) -> Pages:
+        """The slots of the state and the items written in this call, with the gaps at which they are (born, written)."""
+        old = state.slots
+        # tokens of the segment under way are written, and read once it has ended
+        hidden = (old.times > (state.seen - state.open)[:, None]) if self.pool is None and isinstance(self.write, Segments) else None
+        if items is None or gaps is None:
+            shown = old.there if hidden is None else old.there & ~hidden
+            return Pages(old, shown, torch.zeros_like(old.times), None, state.seen, ((slice(0, time), slice(0, old.number)),))
+        born, written = gaps
+        if hidden is not None:
+            # born holds the next end from each gap on: an open item waits for that of the first, a new one for that after it
+            old_born, born = torch.where(hidden, born[:, :1], 0), born[:, 1:]
+        else:
+            old_born = torch.zeros_like(old.times)
+        slots = joined(old, items)
+        if len(born) == 1 and not old.number:
+            born = torch.cat([old_born[:1], born], 1)
+        else:
+            born = torch.cat([old_born, born.expand(len(old_born), -1)], 1)
+        dies = None
+        blocks = [(slice(0, time), slice(0, slots.number))]
+        if self.evict is not None and self.slots is not None:
+            dies = self.evict.deaths(slots, written.expand(len(state.seen), -1), items.number, self.slots, NEVER, state.seen)
+        elif self.slots is not None:
+            # the item that is `slots` newer takes its place
+            spare = self.slots - old.number
+            if spare < items.number:
+                lasting = torch.full_like(born, NEVER)
+                dies = torch.cat([written[:, spare:].expand(len(born), -1), lasting], 1)[:, : slots.number]
+            if self.pool is None:
+                size = max(self.slots, BLOCK)
+                blocks = [
+                    (slice(start, min(start + size, time)), slice(max(0, start - spare), old.number + min(start + size, time)))
+                    for start in range(0, time, size)
+                ]
+        return Pages(slots, None, born, dies, state.seen, tuple(blocks))
+
+    def _state(self, batch: int, slots: int, device: torch.device | str | None, dtype: torch.dtype | None = None) -> EpisodicState:
+        like = self.store.weight.new_zeros((), device=device, dtype=dtype)
+        wide = torch.promote_types(like.dtype, torch.float32)
+        size = 0 if self.context is None else self.context.size
+        context = like.new_zeros(batch, self.heads, 0, dtype=wide) if self.context is None else self.context.begin(batch, wide)
+        none = torch.zeros(batch, dtype=torch.int64, device=like.device)
+        pooled = 0 if self.pool is None else self.dim + self.heads * size + 1
+        return EpisodicState(
+            empty(batch, slots, self.heads, self.dim // self.heads, size, like),
+            context.to(like.device),
+            none,
+            none,
+            like.new_zeros(batch, pooled, dtype=wide),
+        )
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, heads={self.heads}, slots={self.slots}, write={self.write}"
+
+
+def _at(rows: Tensor, count: Tensor | None) -> Tensor:
+    """The entry of [batch, time + 1, ...] after the last token that is there."""
+    if count is None:
+        return rows[:, -1]
+    index = count.reshape(-1, *[1] * (rows.ndim - 1)).expand(-1, 1, *rows.shape[2:])
+    return rows.gather(1, index).squeeze(1)

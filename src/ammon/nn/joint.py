@@ -1,0 +1,79 @@
+"""Joint: the states of several memories that one block runs side by side, by the names of the memories."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ammon.nn.episodic import EpisodicMemory
+from ammon.nn.state import Mode, State, check_input, check_rows_of, record
+
+
+@record
+class JointState(State):
+    """The state of each memory, in the order of their names."""
+
+    parts: tuple[State, ...]
+
+
+class Memories(nn.Module):
+    """Memories of one width by name. Each is a layer of the usual contract; only `EpisodicMemory` is told of boundaries."""
+
+    def __init__(self, where: str, memories: Mapping[str, nn.Module], least: int = 1) -> None:
+        super().__init__()
+        if not isinstance(memories, Mapping) or len(memories) < least:
+            raise ValueError(
+                f"{where}: at least {least} named memories are needed, e.g. {{'episodic': EpisodicMemory(64)}}, got {memories!r}."
+            )
+        widths = {name: getattr(memory, "dim", None) for name, memory in memories.items()}
+        if None in widths.values() or len(set(widths.values())) != 1:
+            raise ValueError(f"{where}: all memories must be layers of one dim, got {', '.join(f'{n}: {w}' for n, w in widths.items())}.")
+        self.where, self.dim = where, int(next(iter(widths.values())))  # type: ignore[arg-type]
+        self.layers = nn.ModuleDict(dict(memories))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.layers)
+
+    def init_state(self, batch: int) -> JointState:
+        return JointState(tuple(layer.init_state(batch) for layer in self._callable()))
+
+    def reset(self, state: JointState, rows: Tensor) -> JointState:
+        check_rows_of(f"{self.where}.reset", state, rows)
+        return JointState(tuple(layer.reset(part, rows) for layer, part in zip(self._callable(), state.parts, strict=True)))
+
+    def check(self, x: Tensor, state: Any, mask: Tensor | None, mode: str) -> None:
+        """Refuse what is no input of the block, or a state of another."""
+        check_input(self.where, x, mask, self.dim, mode)
+        if state is None:
+            return
+        if not isinstance(state, JointState):
+            raise TypeError(f"{self.where}: the state must be a JointState, got a {type(state).__name__}; use what this block returned.")
+        if len(state.parts) != len(self.layers):
+            raise ValueError(
+                f"{self.where}: the state is of {len(state.parts)} memories, the block has {len(self.layers)}; it is of another."
+            )
+
+    def forward(
+        self, x: Tensor, state: JointState | None, mask: Tensor | None, mode: Mode, boundary: Tensor | None
+    ) -> tuple[list[Tensor], JointState]:
+        """What each memory gives for x, and the states after."""
+        parts = [None] * len(self.layers) if state is None else state.parts
+        given, after = [], []
+        for layer, part in zip(self._callable(), parts, strict=True):
+            y, part = ask(layer, x, part, mask, mode, boundary)
+            given.append(y)
+            after.append(part)
+        return given, JointState(tuple(after))
+
+    def _callable(self) -> list[Any]:
+        return list(self.layers.values())
+
+
+def ask(layer: Any, x: Tensor, state: Any, mask: Tensor | None, mode: Mode, boundary: Tensor | None) -> tuple[Tensor, Any]:
+    """One call of a layer; the boundary only for a memory that knows what to do with it."""
+    if isinstance(layer, EpisodicMemory) and layer.takes_boundary:
+        y, after = layer(x, state, mask=mask, mode=mode, boundary=boundary)
+    else:
+        y, after = layer(x, state, mask=mask, mode=mode)
+    return y, after
