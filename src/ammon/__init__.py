@@ -86,9 +86,9 @@ _HOMES = {
     "ammon.analysis.cost": "cost",
     "ammon.catalog": (
         "CATALOG amari astrocyte bayesian_optimal bcpnn compositional delta dense diffusion exponential exponential_sequence "
-        "hebbian_expansion holographic hopfield kernel_logistic kernel_ridge kohonen large_dim_dense learned_dense log_sum_relu minerva2 mixed_sequence "
-        "modern_hopfield modular_bcpnn perceptron predictive pseudo_inverse random_features rectified_dense sequence sparse_distributed "
-        "sparse_hopfield storkey synchronous_hopfield todam u_hop universal willshaw"
+        "hebbian_expansion holographic hopfield kernel_logistic kernel_ridge kohonen large_dim_dense learned_dense log_sum_relu "
+        "minerva2 mixed_sequence modern_hopfield modular_bcpnn perceptron predictive pseudo_inverse random_features rectified_dense "
+        "sequence sparse_distributed sparse_hopfield storkey synchronous_hopfield todam u_hop universal willshaw"
     ),
     "ammon.analysis.lyapunov": "check_lyapunov",
     "ammon.dynamics.descend": "descend",

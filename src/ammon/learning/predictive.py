@@ -47,8 +47,8 @@ def gather(held: Moments | None, rows: Rows) -> Moments:
 def learn_predictions(rows: Rows, epochs: int, rate: float, ridge: float = 0.0) -> Predictions:
     """W and μ by the local rule, from 0: so many epochs over all rows, ΔW the mean of ε (x - μ)ᵀ less ridge · W, Δμ the mean of ε.
 
-    At rest row i of W is the ridge regression of unit i on the others. The rate must be below 2 over the largest eigenvalue of the
-    covariance. Δμ alone converges to the mean of the rows at once with rate 1, and slower with less.
+    At rest row i of W is the ridge regression of unit i on the others, and μ the mean. The rate must be below 2 over the largest
+    eigenvalue of the covariance with the ridge added, and below 2.
     """
     matrix, mean = rows.new_zeros(rows.shape[1], rows.shape[1]), torch.zeros_like(rows[0])
     for _ in range(epochs):
