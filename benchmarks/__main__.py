@@ -14,9 +14,11 @@ from benchmarks import (
     asynchronous_recall,
     capacity,
     energy,
+    energy_network,
     energy_transformer,
     episodes,
     episodes_on_postgres,
+    episodic_read,
     free_recall,
     kernel_memory,
     learning_rules,
@@ -34,12 +36,14 @@ BENCHMARKS = {
     "memory_use": memory_use.measure,
     "energy": energy.measure,
     "energy_transformer": energy_transformer.measure,
+    "energy_network": energy_network.measure,
     "kernel_memory": kernel_memory.measure,
     "learning_rules": learning_rules.measure,
     "free_recall": free_recall.measure,
     "episodes": episodes.measure,
     "episodes_on_postgres": episodes_on_postgres.measure,
     "neural_memory": neural_memory.measure,
+    "episodic_read": episodic_read.measure,
 }
 
 

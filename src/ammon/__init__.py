@@ -11,9 +11,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ammon import cmr as cmr
     from ammon import experiments as experiments
+    from ammon.analysis.cost import cost as cost
     from ammon.analysis.lyapunov import check_lyapunov as check_lyapunov
     from ammon.catalog import CATALOG as CATALOG
     from ammon.catalog import amari as amari
+    from ammon.catalog import astrocyte as astrocyte
     from ammon.catalog import bayesian_optimal as bayesian_optimal
     from ammon.catalog import bcpnn as bcpnn
     from ammon.catalog import compositional as compositional
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from ammon.catalog import modern_hopfield as modern_hopfield
     from ammon.catalog import modular_bcpnn as modular_bcpnn
     from ammon.catalog import perceptron as perceptron
+    from ammon.catalog import predictive as predictive
     from ammon.catalog import pseudo_inverse as pseudo_inverse
     from ammon.catalog import random_features as random_features
     from ammon.catalog import rectified_dense as rectified_dense
@@ -80,11 +83,12 @@ if TYPE_CHECKING:
 
 # torch takes a second to import, so nothing is imported before it is used (PEP 562)
 _HOMES = {
+    "ammon.analysis.cost": "cost",
     "ammon.catalog": (
-        "CATALOG amari bayesian_optimal bcpnn compositional delta dense diffusion exponential exponential_sequence hebbian_expansion "
-        "holographic hopfield kernel_logistic kernel_ridge kohonen large_dim_dense learned_dense log_sum_relu minerva2 mixed_sequence "
-        "modern_hopfield modular_bcpnn perceptron pseudo_inverse random_features rectified_dense sequence sparse_distributed "
-        "sparse_hopfield storkey synchronous_hopfield todam u_hop universal willshaw"
+        "CATALOG amari astrocyte bayesian_optimal bcpnn compositional delta dense diffusion exponential exponential_sequence "
+        "hebbian_expansion holographic hopfield kernel_logistic kernel_ridge kohonen large_dim_dense learned_dense log_sum_relu "
+        "minerva2 mixed_sequence modern_hopfield modular_bcpnn perceptron predictive pseudo_inverse random_features rectified_dense "
+        "sequence sparse_distributed sparse_hopfield storkey synchronous_hopfield todam u_hop universal willshaw"
     ),
     "ammon.analysis.lyapunov": "check_lyapunov",
     "ammon.dynamics.descend": "descend",

@@ -19,6 +19,7 @@ from ammon.learning.modular import Modular
 from ammon.learning.pseudo_inverse import RecursivePseudoInverse
 from ammon.learning.spherical_code import SphericalCode
 from ammon.memories.associative import AssociativeMemory
+from ammon.memories.astrocyte import AstrocyteMemory
 from ammon.memories.base import Memory
 from ammon.memories.binary import BinaryMemory, Order
 from ammon.memories.expansion import ExpansionMemory
@@ -27,6 +28,7 @@ from ammon.memories.holographic import HolographicMemory
 from ammon.memories.kernel import KernelMemory
 from ammon.memories.learned_dense import LearnedDenseMemory
 from ammon.memories.pairwise import PairwiseMemory
+from ammon.memories.predictive import PredictiveMemory
 from ammon.memories.sequence import End, Mixed, SequenceMemory
 from ammon.memories.sparse_distributed import SparseDistributedMemory, radius_of
 from ammon.memories.spherical import SphericalMemory
@@ -162,6 +164,14 @@ def exponential(dim: int, beta: float = 1.0, steps: int = 50) -> BinaryMemory:
     return BinaryMemory(dim, Softmax(beta), "asynchronous", steps)
 
 
+def astrocyte(dim: int, coupling: float = 0.5, steps: int = 50) -> AstrocyteMemory:
+    """Neurons, synapses and astrocyte processes (Kozachkov, Slotine & Krotov 2025): near a dense memory of power 4.
+
+    coupling: how strongly processes drive each other; 0 is `dense` with n = 4.
+    """
+    return AstrocyteMemory(dim, coupling, steps)
+
+
 def modern_hopfield(dim: int, beta: float = 128.0, steps: int = 50) -> AssociativeMemory:
     """Continuous modern Hopfield network; one step is attention (Ramsauer et al. 2021).
 
@@ -205,6 +215,14 @@ def u_hop(dim: int, code_dim: int | None = None, beta: float = 16.0, sharpness: 
     code_dim: entries of a code; dim by default, 256 at most.
     """
     return SphericalMemory(dim, SphericalCode(code_dim or min(dim, 256), sharpness), beta, steps)
+
+
+def predictive(dim: int, ridge: float = 1e-3, steps: int = 1) -> PredictiveMemory:
+    """Predictive coding with learned covariance (Tang et al. 2023), at rest in closed form: known entries (`clamp`) predict the others.
+
+    ridge: the noise expected in a cue, as a share of the patterns' variance.
+    """
+    return PredictiveMemory(dim, ridge, steps)
 
 
 def minerva2(dim: int, relevant: Relevant = "either") -> AssociativeMemory:
@@ -317,6 +335,7 @@ CATALOG: dict[str, Entry] = {
         large_dim_dense, "Ξ", "Ξ", "dot", "xⁿ⁻¹", "sign, at once", "Krotov & Hopfield 2016", "bipolar", "hetero", "4 N D"
     ),
     "exponential": Entry(exponential, "Ξ", "Ξ", "dot", "exp", "sign, one by one", "Demircigil et al. 2017", "bipolar", "auto", "4 N D"),
+    "astrocyte": Entry(astrocyte, "Ξ", "Ξ", "dot", "x · M⁻¹x²", "sign, one by one", "Kozachkov et al. 2025", "bipolar", "auto", "2 N² D"),
     "modern_hopfield": Entry(modern_hopfield, "K", "V", "dot", "softmax(β)", "identity", "Ramsauer et al. 2021", "unit", "hetero", "4 N D"),
     "sparse_hopfield": Entry(sparse_hopfield, "K", "V", "dot", "α-entmax(β)", "identity", "Hu et al. 2023", "unit", "hetero", "4 N D"),
     "diffusion": Entry(diffusion, "Ξ", "Ξ", "-½ distance²", "softmax, β = 1/σ²", "identity", "Ambrogioni 2024", "raw", "hetero", "4 N D"),
@@ -328,6 +347,9 @@ CATALOG: dict[str, Entry] = {
     ),
     "u_hop": Entry(
         u_hop, "Ξ", "Ξ", "learned code", "softmax(β)", "identity", "Wu et al. 2024; Hu et al. 2024", "unit", "hetero", "4 N D + 2 D²"
+    ),
+    "predictive": Entry(
+        predictive, "I", "mean, covariance", "dot", "identity", "identity", "Tang et al. 2023", "raw", "hetero", "2 D² + D³/3"
     ),
     "minerva2": Entry(minerva2, "T", "T", "normalised dot", "cube", "identity", "Hintzman 1984", "bipolar", "hetero", "6 N D"),
     "universal": Entry(

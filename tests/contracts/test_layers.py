@@ -16,9 +16,12 @@ from ammon.nn.blocks import Parallel, Series, SharedBank, stacked_cmr
 from ammon.nn.drifting import Drift
 from ammon.nn.episodic import EpisodicMemory
 from ammon.nn.evicting import Lowest
+from ammon.nn.hebbian import HebbianMemory
 from ammon.nn.hybrid import Hybrid
 from ammon.nn.neural import NeuralMemory, delta_net, ttt
+from ammon.nn.residual import FeedForward, Residual
 from ammon.nn.segments import PerToken, Segments
+from ammon.nn.stack import Stack
 from ammon.nn.state import State
 from ammon.nn.titans import MemoryAsContext, MemoryAsGate, MemoryAsLayer
 from ammon.parts.separations import Entmax
@@ -43,6 +46,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "memory as layer": lambda: MemoryAsLayer(Attention(DIM, 2), NeuralMemory(DIM, 2, Mlp(1), Surprise(4))),
     "memory as context": lambda: MemoryAsContext(NeuralMemory(DIM, 2, Mlp(2, 2), Surprise(5)), 2, 2),
     "memory as context, segments of 1": lambda: MemoryAsContext(NeuralMemory(DIM, 2, Mlp(1), Surprise(1), convolution=1), 2, 1),
+    "stack": lambda: Stack([Residual(Attention(DIM, 2, 5)), FeedForward(DIM, 2), Residual(NeuralMemory(DIM, 2, Mlp(1), Surprise(4)))]),
     "delta net": lambda: delta_net(DIM, 2),
     "ttt": lambda: ttt(DIM, 2, chunk=4),
     "episodic": lambda: EpisodicMemory(DIM, 2, slots=32),
@@ -61,6 +65,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "episodic, the weakest gives way": lambda: EpisodicMemory(DIM, 2, 5, strength=True, evict=Lowest("strength", 0.01)),
     "episodic, the least used gives way": lambda: EpisodicMemory(DIM, 2, 5, evict=Lowest("use")),
     "episodic, the most redundant gives way": lambda: EpisodicMemory(DIM, 2, 4, Segments(2), evict=Lowest("redundancy"), sharpness=2.0),
+    "hebbian": lambda: HebbianMemory(DIM, 2, 3, decay=0.1),
     "parallel": lambda: Parallel({"attention": Attention(DIM, 2, 4), "episodic": EpisodicMemory(DIM, 2, 9)}),
     "series": lambda: Series({"episodic": EpisodicMemory(DIM, 2, 9), "attention": Attention(DIM, 2, 4)}),
     "stacked cmr": lambda: stacked_cmr(DIM, 2, 9, context=3),

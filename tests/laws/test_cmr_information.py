@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ammon.cmr.information import information, uncertainty
+from ammon.cmr.fisher import information, uncertainty
 from ammon.cmr.lists import Lists, once
 from ammon.cmr.model import CMR
 

@@ -12,7 +12,7 @@ from ammon.learning.fast_weights import Functional, Mlp
 from ammon.learning.surprise import Surprise
 from ammon.nn.attention import Attention
 from ammon.nn.neural import NeuralMemory
-from ammon.nn.titans import MemoryAsGate, MemoryAsLayer
+from ammon.nn.titans import MemoryAsContext, MemoryAsGate, MemoryAsLayer
 
 LAYERS = {
     "attention": lambda: Attention(16, 2),
@@ -23,8 +23,12 @@ LAYERS = {
     "dual, 2 layers": lambda: NeuralMemory(16, 2, Mlp(2, 4), Surprise(8)),
     "dual, 3 layers, 1 head": lambda: NeuralMemory(8, 1, Mlp(3, 2), Surprise(5), convolution=2),
     "dual, chunks of 1": lambda: NeuralMemory(8, 2, Mlp(2, 2), Surprise(1)),
+    "dual, with a norm": lambda: NeuralMemory(8, 2, Mlp(2, 2, residual=True), Surprise(4)),
     "memory as gate": lambda: MemoryAsGate(Attention(8, 2, 4, 1), NeuralMemory(8, 2, Mlp(2, 2), Surprise(4))),
     "memory as layer": lambda: MemoryAsLayer(Attention(8, 2), NeuralMemory(8, 1, Mlp(1), Surprise(4))),
+    "memory as context": lambda: MemoryAsContext(NeuralMemory(8, 2, Mlp(2, 2), Surprise(4)), 2, 3),
+    "memory as context, linear": lambda: MemoryAsContext(NeuralMemory(8, 1, Mlp(1), Surprise(5)), 4),
+    "memory as context, segments of 1": lambda: MemoryAsContext(NeuralMemory(8, 2, Mlp(1), Surprise(1)), 2, 1),
     "scan, linear": lambda: NeuralMemory(16, 2, Mlp(1), Surprise(8, form="scan")),
     "scan, 2 layers": lambda: NeuralMemory(16, 2, Mlp(2, 3), Surprise(8, form="scan")),
     "scan, 3 layers": lambda: NeuralMemory(16, 4, Mlp(3, 2), Surprise(4, form="scan"), convolution=1),
@@ -43,6 +47,14 @@ def test_a_formula_is_the_count_of_the_real_layer(name: str, batch: int, time: i
     assert counter.get_total_flops() == expected.flops
     assert sum(parameter.numel() for parameter in layer.parameters()) == expected.parameters
     assert sum(tensor.nbytes for tensor in state.named().values()) == expected.state_bytes
+    # what a cache held before is not written anew
+    begun = layer(torch.randn(batch, past, layer.dim))[1].nbytes if past else 0
+    grown = state.nbytes - begun if past and isinstance(layer, Attention) and layer.window is None else None
+    floor = sum(p.nbytes for p in layer.parameters()) + 2 * batch * time * layer.dim * 4
+    if grown is not None:
+        assert expected.traffic == floor + begun + grown + batch * 8
+    elif isinstance(layer, NeuralMemory | MemoryAsContext):
+        assert expected.traffic == floor + (2 if past else 1) * expected.state_bytes
 
 
 def test_formulas_of_symbols_give_the_same_numbers_and_the_known_expressions() -> None:
@@ -57,8 +69,8 @@ def test_formulas_of_symbols_give_the_same_numbers_and_the_known_expressions() -
         number.parameters,
         number.state_bytes,
     )
-    # per token at whole chunks: 8d² + 6dH + 11W + 4Cd(1 + e) + 2C²H + 2CH with W = 8d²/H
-    per_token = 8 * 64**2 + 6 * 64 * 4 + 11 * 8 * 64**2 // 4 + 4 * 16 * 64 * 5 + 2 * 16**2 * 4 + 2 * 16 * 4
+    # per token at whole chunks: 8d² + 6dH + 11W + 8W/C + 4Cd(1 + e) + 2C²H + 2CH with W = 8d²/H
+    per_token = 8 * 64**2 + 6 * 64 * 4 + 11 * 8 * 64**2 // 4 + 8 * 8 * 64**2 // 4 // 16 + 4 * 16 * 64 * 5 + 2 * 16**2 * 4 + 2 * 16 * 4
     assert number.flops == 256 * per_token
     linear = costs.neural(d, length, depth=1, form="scan", chunk=1)
     # 8W - 2w of the scan with W = w = d²

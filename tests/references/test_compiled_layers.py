@@ -10,11 +10,13 @@ from torch import nn
 from ammon.learning.fast_weights import Functional, Mlp
 from ammon.learning.surprise import Surprise
 from ammon.nn.attention import Attention
+from ammon.nn.configurations import CONFIGURATIONS, Size
 from ammon.nn.drifting import Drift
 from ammon.nn.episodic import EpisodicMemory
 from ammon.nn.hybrid import Hybrid
 from ammon.nn.neural import NeuralMemory
 from ammon.nn.segments import Segments
+from ammon.nn.stack import Stack
 from ammon.nn.titans import MemoryAsContext, MemoryAsGate, MemoryAsLayer
 from ammon.parts.top_k import TopK
 
@@ -33,6 +35,7 @@ LAYERS = {
     "episodic, segments": EpisodicMemory(8, 2, 4, Segments(3, "attention"), context=Drift(8, 2, 3, form="fading")),
     "episodic, segments of tokens": EpisodicMemory(8, 2, 4, Segments(3, "each")),
     "hybrid": Hybrid({"attention": Attention(8, 2, 3), "episodic": EpisodicMemory(8, 2, 4)}, "softmax", "head", 2),
+    "stack": Stack(CONFIGURATIONS["hybrid"](Size(dim=8, near=3, window=3, chunk=4, segment=4, slots=8))),
     "of the user": NeuralMemory(8, 2, Functional(nn.Linear(4, 4)), Surprise(4)),
 }
 x, mask = torch.randn(2, 10, 8), torch.rand(2, 10) < 0.7

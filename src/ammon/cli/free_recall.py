@@ -34,7 +34,12 @@ Starts = Annotated[int, typer.Option("--starts", metavar="N", min=1, help="Rando
 Seed = Annotated[int, typer.Option("--seed", metavar="S", min=0, max=2**63 - 1, help="Of starts and simulations.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where tables and pictures go.")]
 Model = Annotated[
-    str, typer.Option("--model", metavar="NAME", help="localist, item-cue, context-cue, source, power, no-start, no-primacy, no-retrieval.")
+    str,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="localist, item-cue, context-cue, source, power, base, base-item-cue, no-start, no-primacy, no-retrieval.",
+    ),
 ]
 Models = Annotated[list[str] | None, typer.Option("--model", metavar="NAME", help="Repeatable.", show_default="all that fit the data")]
 Preset = Annotated[
@@ -172,12 +177,12 @@ def _made(material: Material, name: str) -> "CMR":
 def _fit(material: Material, name: str, starts: int, seed: int) -> "Fit":
     import torch
 
-    from ammon.cmr.rivals import RIVALS, bounds
+    from ammon.cmr.rivals import RIVALS
 
     chosen = _made(material, name)
     with _progress(name) as progress:
         return chosen.fit(
-            material.lists.clean(), fixed=RIVALS[name].fixed, bounds=bounds(name), starts=starts,
+            material.lists.clean(), fixed=RIVALS[name].fixed, bounds=RIVALS[name].search, starts=starts,
             generator=torch.Generator().manual_seed(seed), progress=progress,
         )  # fmt: skip
 
@@ -185,12 +190,12 @@ def _fit(material: Material, name: str, starts: int, seed: int) -> "Fit":
 def _sample(material: Material, name: str, draws: int, seed: int) -> "Posterior":
     import torch
 
-    from ammon.cmr.rivals import RIVALS, bounds
+    from ammon.cmr.rivals import RIVALS
 
     chosen = _made(material, name)
     with _progress(name) as progress:
         return chosen.fit_bayes(
-            material.lists.clean(), fixed=RIVALS[name].fixed, bounds=bounds(name), draws=draws, tune=draws,
+            material.lists.clean(), fixed=RIVALS[name].fixed, bounds=RIVALS[name].search, draws=draws, tune=draws,
             generator=torch.Generator().manual_seed(seed), progress=progress,
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ import typer
 from ammon import __version__
 from ammon.cli import episodes, train
 from ammon.cli.ask import ask
+from ammon.cli.cost import cost
 from ammon.cli.experiments import experiments
 from ammon.cli.free_recall import app as free_recall
 from ammon.cli.generate import generate
@@ -33,6 +34,7 @@ app.command("run")(run)
 app.command("experiments")(experiments)
 app.command("plot")(plot)
 app.command("report")(report)
+app.command("cost")(cost)
 app.add_typer(free_recall, name="free-recall")
 app.command("remember")(remember)
 app.command("ask")(ask)

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from ammon.cmr.choice import RatioStop as RatioStop
     from ammon.cmr.choice import SoftmaxChoice as SoftmaxChoice
     from ammon.cmr.choice import StrengthStop as StrengthStop
+    from ammon.cmr.fisher import information as information
+    from ammon.cmr.fisher import uncertainty as uncertainty
     from ammon.cmr.fitting import Fit as Fit
     from ammon.cmr.fitting import evolve as evolve
     from ammon.cmr.fitting import standard_errors as standard_errors
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "bayes": "Posterior",
     "choice": "PositionStop PowerChoice RatioStop SoftmaxChoice StrengthStop",
+    "fisher": "information uncertainty",
     "fitting": "Fit evolve standard_errors",
     "layers": "ContextCue Features ItemCue Items Pool Source cosine_similarity",
     "likelihood": "ClippedFloor SmoothFloor",

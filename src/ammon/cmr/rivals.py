@@ -1,8 +1,8 @@
 """Rivals: models to be compared on the same recalls, by name; and the table of their comparison."""
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,28 +11,55 @@ from torch import Tensor
 from ammon.cmr.choice import PowerChoice
 from ammon.cmr.fitting import Fit
 from ammon.cmr.layers import ContextCue, ItemCue, Items, Pool, Source
-from ammon.cmr.lists import Lists
 from ammon.cmr.model import CMR
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A model to fit, what is fixed in it, and what it needs beside the recalls: "similarity", "source" or nothing."""
+    """A model to fit: how it is made of a similarity between items, what is fixed in it, what is searched beside what every model needs."""
 
     says: str
-    fixed: Mapping[str, float]
-    needs: str | None = None
+    make: Callable[[Any], CMR]
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    search: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    needs: str | None = None  # "similarity", "source" or nothing
 
 
+# one unit of learning sets the scale of weights, and as in the paper the others may be 100 times as large
+WIDE = {"sensitivity": (0.1, 100.0), **dict.fromkeys(("shared_cf", "pre_cf", "primacy_scale", "primacy_decay"), (0.0, 100.0))}
 RIVALS = {
-    "localist": Rival("temporal context only", {}),
-    "item-cue": Rival("similarity with the item recalled last is added to the support", {}, "similarity"),
-    "context-cue": Rival("similarity inside the weights from context to items", {}, "similarity"),
-    "source": Rival("a second context layer of sources", {}, "source"),
-    "power": Rival("choice by the power rule a^τ", {}),
-    "no-start": Rival("the start of the list is not reinstated", {"beta_start": 0.0}),
-    "no-primacy": Rival("all positions are learned alike", {"primacy_scale": 0.0, "primacy_decay": 1.0}),
-    "no-retrieval": Rival("recalled items bring back no studied context", {"learn_fc": 0.0}),
+    "localist": Rival("temporal context only", lambda _: CMR()),
+    "item-cue": Rival(
+        "similarity with the item recalled last is added to the support", lambda pool: CMR(semantics=ItemCue(pool)), needs="similarity"
+    ),
+    "context-cue": Rival(
+        "similarity inside the weights from context to items",
+        lambda pool: CMR(semantics=ContextCue(pool, diagonal=False)),
+        needs="similarity",
+    ),
+    "source": Rival(
+        "a second context layer of sources",
+        lambda _: CMR((Items(), Source())),
+        search=dict.fromkeys(("beta_enc.source", "beta_rec.source", "learn_cf.source"), (0.0, 1.0)),
+        needs="source",
+    ),
+    "power": Rival("choice by the power rule a^τ", lambda _: CMR(choice=PowerChoice()), search={"sensitivity": (0.1, 20.0)}),
+    "base": Rival(
+        "BaseCMR of Gunn & Polyn 2025: power choice, multiplicative primacy, supports of its own and shared",
+        lambda _: CMR(choice=PowerChoice(), primacy="multiplicative"),
+        {"learn_cf": 1.0},
+        WIDE,
+    ),
+    "base-item-cue": Rival(
+        "the same, with similarity as in item-cue",
+        lambda pool: CMR(semantics=ItemCue(pool), choice=PowerChoice(), primacy="multiplicative"),
+        {"learn_cf": 1.0},
+        {**WIDE, "semantic": (0.0, 100.0)},
+        "similarity",
+    ),
+    "no-start": Rival("the start of the list is not reinstated", lambda _: CMR(), {"beta_start": 0.0}),
+    "no-primacy": Rival("all positions are learned alike", lambda _: CMR(), {"primacy_scale": 0.0, "primacy_decay": 1.0}),
+    "no-retrieval": Rival("recalled items bring back no studied context", lambda _: CMR(), {"learn_fc": 0.0}),
 }
 
 
@@ -40,20 +67,9 @@ def make(name: str, similarity: Pool | None = None) -> CMR:
     """The model of a rival. ValueError if there is none of that name or what it needs is missing."""
     if name not in RIVALS:
         raise ValueError(f"rivals: no model is called {name!r}; there are {', '.join(RIVALS)}.")
-    if RIVALS[name].needs == "similarity":
-        if similarity is None:
-            raise ValueError(f"rivals: the model {name} needs a similarity between the items.")
-        return CMR(semantics=ItemCue(similarity) if name == "item-cue" else ContextCue(similarity, diagonal=False))
-    if name == "source":
-        return CMR((Items(), Source()))
-    return CMR(choice=PowerChoice()) if name == "power" else CMR()
-
-
-def bounds(name: str) -> dict[str, tuple[float, float]]:
-    """What a rival searches beside the parameters that every model needs."""
-    if name == "source":
-        return {"beta_enc.source": (0, 1), "beta_rec.source": (0, 1), "learn_cf.source": (0, 1)}
-    return {"sensitivity": (0.1, 20.0)} if name == "power" else {}
+    if RIVALS[name].needs == "similarity" and similarity is None:
+        raise ValueError(f"rivals: the model {name} needs a similarity between the items.")
+    return RIVALS[name].make(similarity)
 
 
 def weights(criteria: Float[Tensor, "model subject"]) -> Float[Tensor, "model subject"]:
@@ -91,21 +107,3 @@ def rank(fits: Mapping[str, Fit]) -> list[Ranking]:
         for number, (name, fit) in enumerate(fits.items())
     ]  # fmt: skip
     return sorted(rows, key=lambda row: row.aic)
-
-
-def chance(lists: Lists) -> float:
-    """Log likelihood of the recalls if each item left were as likely and stopping as frequent as it was at each output: a floor to beat."""
-    count, lengths = lists.num_recalls, lists.lengths
-    total = 0.0
-    for output in range(int(count.max()) + 1):
-        here = count >= output
-        stop, going = int((count == output).sum()), int((count > output).sum())
-        if stop and going:
-            total += stop * math.log(stop / (stop + going)) + going * math.log(going / (stop + going))
-        left = (lengths - output)[here & (count > output)]
-        total -= float(left.double().log().sum())
-    return total
-
-
-def names_needing(what: str) -> Sequence[str]:
-    return [name for name, rival in RIVALS.items() if rival.needs == what]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ammon.dynamics.integrators import Motion, largest
+from ammon.dynamics.integrators import Motion
 from ammon.dynamics.packed import Packed
 from ammon.shapes import check_positive
 
@@ -64,7 +64,6 @@ class _Backtracking:
         like = field.cue.detach()
         self.size, self.taken = like.new_full((batch,), how.step), like.new_zeros(batch)
         self.lowest, self.slack = like.new_full((batch,), math.inf), like.new_full((batch,), math.inf)
-        self.residual: Tensor = like[:, 0]
         self.known: _Place | None = None
 
     def start(self, x: Tensor) -> Tensor:
@@ -82,7 +81,7 @@ class _Backtracking:
                     f"Adaptive: the energy of item {item} is {float(self.known.energy[item])} where it begins; begin elsewhere."
                 )
         here = self.known if everyone else self.known.of(rows)
-        self.residual = largest(here.drift)
+        self.left = here.drift
         lowest = torch.minimum(self.lowest[rows], here.energy)
         # the least rounding so far: states that grow without bound would excuse any rise
         slack = torch.minimum(self.slack[rows], here.rounding)
@@ -126,6 +125,9 @@ class _Backtracking:
         # a step of no length keeps its fast layers too
         return torch.where((self.taken[rows] > 0).unsqueeze(-1), moved, state)
 
+    def still(self, tolerance: float) -> Tensor:
+        return self.field.at_rest(lambda stride: self.left[:, ::stride], tolerance)
+
     def _moved(self, x: Tensor, drift: Tensor, size: Tensor, rows: Tensor) -> Tensor:
         return self.field.follow(torch.addcmul(x, drift, -torch.expm1(-size.unsqueeze(-1) * self.field.rate)), rows)
 
@@ -133,7 +135,7 @@ class _Backtracking:
         layers = self.field.unpack(x)
         activations = self.field.flow.activations(layers)
         energy = self.field.flow.energy(layers, activations)
-        g, forces = self.field.pack(activations), self.field.forces(activations, x, rows)
+        g, forces = self.field.pack(activations), self.field.forces(self.field.flow.forces(activations, self.field.slow), x, rows)
         # an energy is a difference of terms of this size
         scale = energy.abs() + (x * g).abs().sum(-1) + (forces * g).abs().sum(-1)
         return _Place(energy, 16 * torch.finfo(x.dtype).eps * scale, g, forces - x)

@@ -3,6 +3,7 @@
 States: a dict of [batch, *shape], layer by layer. The loop, its stopping and its gradients are those of `settle`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -53,7 +54,7 @@ def descend(
     if unknown:
         raise ValueError(f"descend: clamp names {unknown[0]!r}, which is no layer; the layers are {', '.join(network.shapes)}.")
     integrator = integrator or Adaptive()
-    field = Packed(network, states, clamp)
+    field = Packed(network, states, clamp, keep)
     if not bool(torch.isfinite(field.cue).all()):
         raise ValueError("descend: the states hold NaN or infinite entries; clean the cue first, e.g. torch.nan_to_num.")
     motion = integrator.begin(field, generator)
@@ -70,6 +71,7 @@ def descend(
         keep=keep,
         differentiate=differentiate,
     )
+    _check_finite(field, found.state, everyone, int(found.steps.max()) if len(everyone) else 0, integrator)
     units = field.cue.shape[1]
     last = field.unpack(found.state[..., :units])
     trajectory = None if found.trajectory is None else field.unpack(found.trajectory[..., :units])
@@ -82,24 +84,36 @@ def _judge(field: Packed, motion: Motion, tolerance: float, integrator: Integrat
     def judge(new: Tensor, old: Tensor, before: Tensor | None, rows: Tensor) -> tuple[Tensor, Tensor]:
         nonlocal done
         done += 1
-        change = largest_change(new, old)
-        lost = ~torch.isfinite(change)
-        if bool(lost.any()):
-            item = int(lost.nonzero()[0])
-            layers = field.unpack(new[item, : field.cue.shape[1]])
-            name = next((name for name, x in layers.items() if not bool(torch.isfinite(x).all())), field.names[0])
-            raise FloatingPointError(
-                f"descend: the state of {name!r} is no longer finite in item {int(rows[item])} after step {done}; {integrator} diverges on "
-                "this network. Take a shorter step, or Adaptive(), under which the energy never rises; check_lyapunov tells whether it can."
-            )
-        still = motion.residual <= tolerance
-        back = change == 0
-        if before is not None:
-            # far less than the last change: a swing that dies away comes near its place of two steps ago too
-            back = back | ((largest_change(new, before) <= 1e-3 * change) & (change > tolerance))
+        few = (slice(None), slice(None, None, field.stride))
+        change = largest_change(new[few], old[few])
+        if len(change) and not math.isfinite(float(change.sum())):
+            _check_finite(field, new, rows, done, integrator)
+        still = motion.still(tolerance)
+        back = _came_back(change, None if before is None else largest_change(new[few], before[few]), tolerance)
+        if bool(back.any()):
+            back = _came_back(largest_change(new, old), None if before is None else largest_change(new, before), tolerance)
         return still, ~still & back
 
     return judge
+
+
+def _came_back(change: Tensor, since: Tensor | None, tolerance: float) -> Tensor:
+    """No change at all, or one that is taken back by the next: far more exactly than by a swing that dies away."""
+    stuck = change == 0
+    return stuck if since is None else stuck | ((since <= 1e-3 * change) & (since <= tolerance))
+
+
+def _check_finite(field: Packed, new: Tensor, rows: Tensor, done: int, integrator: Integrator) -> None:
+    x = new[:, : field.cue.shape[1]].detach()
+    lost = ~torch.isfinite(x).all(-1)
+    if not bool(lost.any()):
+        return
+    item = int(lost.nonzero()[0])
+    name = next(name for name, layer in field.unpack(x[item]).items() if not bool(torch.isfinite(layer).all()))
+    raise FloatingPointError(
+        f"descend: the state of {name!r} is no longer finite in item {int(rows[item])} after step {done}; {integrator} diverges on "
+        "this network. Take a shorter step, or Adaptive(), under which the energy never rises; check_lyapunov tells whether it can."
+    )
 
 
 def _last_step(field: Packed, motion: Motion) -> Callable[[Tensor, Tensor], Tensor]:

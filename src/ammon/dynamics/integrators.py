@@ -3,7 +3,6 @@
 Each is a frozen record of its arguments; `begin` gives the motion of one batch, which keeps what a single item carries along.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,9 +16,6 @@ from ammon.shapes import check_count, check_positive
 class Motion(Protocol):
     """The steps of one batch. A state is [x, and what the integrator needs beside it]."""
 
-    # [row]: the largest |dE/dg| that was left before the last step
-    residual: Tensor
-
     def start(self, x: Tensor) -> Tensor:
         """The state with which x begins."""
         ...
@@ -30,6 +26,10 @@ class Motion(Protocol):
 
     def again(self, state: Tensor, rows: Tensor) -> Tensor:
         """The last step of each row once more, from the state before it."""
+        ...
+
+    def still(self, tolerance: float) -> Tensor:
+        """Which of the rows of the last step had no entry of dE/dg above the tolerance left before it [row]."""
         ...
 
 
@@ -118,25 +118,31 @@ class FixedPoint:
 
 class _Straight:
     def __init__(self, field: Packed, step: float) -> None:
-        self.field, self.scaled = field, field.rate * step
-        self.residual: Tensor = field.cue[:, 0]
+        self.field, self.length = field, step
+        self.last: tuple[Tensor, dict[str, Tensor], Tensor] | None = None
 
     def start(self, x: Tensor) -> Tensor:
         return x
 
     def step(self, state: Tensor, rows: Tensor) -> Tensor:
-        drift = self.field.drift(state, rows)
-        self.residual = largest(drift)
-        return self.field.follow(torch.addcmul(state, drift, self.scaled), rows)
+        # let go before asking anew, so that the same memory serves again
+        self.last = None
+        fed = self.field.feed(state)
+        self.last = state, fed, rows
+        return self.field.follow(self.field.towards(state, fed, self.length, rows), rows)
 
     def again(self, state: Tensor, rows: Tensor) -> Tensor:
         return self.step(state, rows)
+
+    def still(self, tolerance: float) -> Tensor:
+        assert self.last is not None
+        last = self.last
+        return self.field.at_rest(lambda stride: self.field.apart(*last, stride), tolerance)
 
 
 class _Rolling:
     def __init__(self, field: Packed, step: float, momentum: float) -> None:
         self.field, self.scaled, self.momentum = field, field.rate * step, momentum
-        self.residual: Tensor = field.cue[:, 0]
 
     def start(self, x: Tensor) -> Tensor:
         return torch.cat([x, torch.zeros_like(x)], -1)
@@ -145,46 +151,49 @@ class _Rolling:
         x, velocity = state.chunk(2, -1)
         drift = self.field.drift(x, rows)
         velocity = torch.addcmul(self.momentum * velocity, drift, self.scaled)
-        self.residual = torch.maximum(largest(drift), largest(velocity))
+        self.last = torch.cat([drift, velocity], -1).detach()
         return torch.cat([self.field.follow(x + velocity, rows), velocity], -1)
 
     def again(self, state: Tensor, rows: Tensor) -> Tensor:
         return self.step(state, rows)
 
+    def still(self, tolerance: float) -> Tensor:
+        return self.field.at_rest(lambda stride: self.last[:, ::stride], tolerance)
+
 
 class _Shaken:
     def __init__(self, field: Packed, how: Langevin, generator: torch.Generator) -> None:
         self.field, self.how, self.generator = field, how, generator
-        self.scaled, self.done = field.rate * how.step, 0
-        self.residual: Tensor = field.cue[:, 0]
+        self.done, self.left = 0, 1.0
         self.noise = torch.zeros_like(field.cue)
 
     def start(self, x: Tensor) -> Tensor:
         return x
 
     def step(self, state: Tensor, rows: Tensor) -> Tensor:
-        left = 1.0 if self.how.cooling is None else max(0.0, 1 - self.done / self.how.cooling)
+        self.left = 1.0 if self.how.cooling is None else max(0.0, 1 - self.done / self.how.cooling)
         self.done += 1
-        if left:
+        if self.left:
             drawn = torch.randn(self.noise.shape, generator=self.generator, device=self.generator.device, dtype=torch.float32)
-            self.noise = drawn.to(self.noise) * (2 * self.how.temperature * left * self.scaled).sqrt()
+            self.noise = drawn.to(self.noise) * (2 * self.how.temperature * self.left * self.how.step * self.field.rate).sqrt()
         else:
             self.noise = torch.zeros_like(self.noise)
-        new = self.again(state, rows)
-        self.residual = torch.full_like(self.residual, math.inf) if left else self.residual
-        return new
+        return self.again(state, rows)
 
     def again(self, state: Tensor, rows: Tensor) -> Tensor:
-        drift = self.field.drift(state, rows)
-        self.residual = largest(drift)
-        moved = torch.addcmul(state, drift, self.scaled) + self.noise[rows]
+        fed = self.field.feed(state)
+        self.last = state, fed, rows
+        moved = self.field.towards(state, fed, self.how.step, rows) + self.noise[rows]
         return self.field.follow(self.field.hold(moved, state, rows), rows)
+
+    def still(self, tolerance: float) -> Tensor:
+        warm = torch.zeros(len(self.last[2]), dtype=torch.bool, device=self.last[2].device)
+        return warm if self.left else self.field.at_rest(lambda stride: self.field.apart(*self.last, stride), tolerance)
 
 
 class _InTurn:
     def __init__(self, field: Packed, order: list[str]) -> None:
         self.field, self.order = field, order
-        self.residual: Tensor = field.cue[:, 0]
 
     def start(self, x: Tensor) -> Tensor:
         return x
@@ -198,13 +207,12 @@ class _InTurn:
             layers[name] = new if masks is None else torch.where(masks[name], layers[name], new)
             activations[name] = flow.activations(layers)[name]
         moved = self.field.pack(layers)
-        self.residual = largest(moved - state)
+        self.last = state.detach(), moved.detach()
         return moved
 
     def again(self, state: Tensor, rows: Tensor) -> Tensor:
         return self.step(state, rows)
 
-
-def largest(rows: Tensor) -> Tensor:
-    """The largest |entry| of each row."""
-    return rows.detach().abs().amax(-1)
+    def still(self, tolerance: float) -> Tensor:
+        old, new = self.last
+        return self.field.at_rest(lambda stride: new[:, ::stride] - old[:, ::stride], tolerance)

@@ -3,7 +3,7 @@
 States [batch, unit], unit over all layers. A flow is anything with layers, an energy and forces: dynamics know no energy by name.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 
 Layers = Mapping[str, Tensor]
 Clamp = Mapping[str, Tensor | bool]
+# units of an item that are looked at before all are
+SAMPLE = 32
 
 
 class Flow(Protocol):
@@ -43,10 +45,19 @@ class Flow(Protocol):
         ...
 
 
-class Packed:
-    """A flow over rows. `cue` [batch, unit] is where it begins, `clamped` [batch, unit] says which entries stay (None: none)."""
+def largest(rows: Tensor) -> Tensor:
+    """The largest |entry| of each row, 0 of none."""
+    return rows.detach().abs().amax(-1) if rows.shape[-1] else rows.new_zeros(len(rows))
 
-    def __init__(self, flow: Flow, states: Layers, clamp: Clamp | None) -> None:
+
+class Packed:
+    """A flow over rows. `cue` [batch, unit] is where it begins, `clamped` [batch, unit] says which entries stay (None: none).
+
+    keep: all states that are passed through may be kept; without, at most the present one and the one before it.
+    """
+
+    def __init__(self, flow: Flow, states: Layers, clamp: Clamp | None, keep: bool = True) -> None:
+        self.keep, self.ring, self.turn = keep, list[Tensor](), 0
         self.flow, self.names = flow, list(flow.shapes)
         self.shapes = flow.shapes
         flat = [states[name].flatten(1) for name in self.names]
@@ -56,8 +67,10 @@ class Packed:
         held = {name for name in self.names if clamp and clamp.get(name) is True}
         self.fast = [name for name in self.names if not flow.tau[name] and name not in held]
         self.slow = [name for name in self.names if flow.tau[name] and name not in held]
-        rates = [1 / flow.tau[name] if flow.tau[name] else 0.0 for name in self.names]
-        self.rate = torch.cat([self.cue.new_full((size,), rate) for size, rate in zip(self.sizes, rates)])
+        self.rates = {name: 1 / flow.tau[name] for name in self.slow}
+        self.rate = torch.cat([self.cue.new_full((size,), self.rates.get(name, 0.0)) for size, name in zip(self.sizes, self.names)])
+        # so far apart lie the units that are looked at first
+        self.stride = max(1, self.cue.shape[1] // SAMPLE)
 
     def pack(self, layers: Layers) -> Tensor:
         """One row per item."""
@@ -66,7 +79,7 @@ class Packed:
     def unpack(self, rows: Tensor) -> dict[str, Tensor]:
         """The layers of rows [*lead, unit], as [*lead, *shape]."""
         parts = torch.split(rows, self.sizes, -1)
-        return {name: part.reshape(*rows.shape[:-1], *self.shapes[name]) for name, part in zip(self.names, parts)}
+        return {name: part.view(*rows.shape[:-1], *self.shapes[name]) for name, part in zip(self.names, parts)}
 
     def follow(self, x: Tensor, rows: Tensor) -> Tensor:
         """x with its fast layers where their input leaves them."""
@@ -76,14 +89,48 @@ class Packed:
         layers |= self.flow.forces(self.flow.activations(layers), self.fast)
         return self.hold(self.pack(layers), x, rows)
 
-    def forces(self, activations: Layers, x: Tensor, rows: Tensor) -> Tensor:
-        """What feeds the slow layers; x itself in all the others and where it is clamped."""
+    def feed(self, x: Tensor) -> dict[str, Tensor]:
+        """What feeds the slow layers, layer by layer."""
+        return self.flow.forces(self.flow.activations(self.unpack(x)), self.slow)
+
+    def forces(self, fed: Layers, x: Tensor, rows: Tensor) -> Tensor:
+        """What feeds the slow layers, packed; x itself in all the others and where it is clamped."""
         layers = self.unpack(x) if len(self.slow) < len(self.names) else {}
-        return self.hold(self.pack(layers | self.flow.forces(activations, self.slow)), x, rows)
+        return self.hold(self.pack({**layers, **fed}), x, rows)
 
     def drift(self, x: Tensor, rows: Tensor) -> Tensor:
         """-dE/dg of what may move, 0 elsewhere."""
-        return self.forces(self.flow.activations(self.unpack(x)), x, rows) - x
+        return self.forces(self.feed(x), x, rows) - x
+
+    def towards(self, x: Tensor, fed: Layers, step: float, rows: Tensor) -> Tensor:
+        """x + step/tau · (fed - x), clamped entries and layers that are not slow as they were."""
+        layers = self.unpack(x)
+        if torch.is_grad_enabled():
+            moved = {name: layers[name] + step * self.rates[name] * (fed[name] - layers[name]) for name in self.slow}
+            return self.hold(self.pack({**layers, **moved}), x, rows)
+        # each layer straight into its place
+        new = self._room(x)
+        if len(self.slow) < len(self.names):
+            new.copy_(x)
+        for name, place in self.unpack(new).items():
+            if name in self.slow:
+                torch.sub(fed[name], layers[name], out=place)
+                torch.add(layers[name], place, alpha=step * self.rates[name], out=place)
+        return self.hold(new, x, rows)
+
+    def apart(self, x: Tensor, fed: Layers, rows: Tensor, stride: int) -> Tensor:
+        """fed - x of every so many units of what may move [row, some]."""
+        layers, masks = self.unpack(x), {} if self.clamped is None else self.unpack(self.clamped[rows])
+        parts = []
+        for name in self.slow:
+            part = fed[name].flatten(1)[:, ::stride] - layers[name].flatten(1)[:, ::stride]
+            parts.append(part.masked_fill(masks[name].flatten(1)[:, ::stride], 0.0) if masks else part)
+        return torch.cat(parts, -1) if parts else x[:, :0]
+
+    def at_rest(self, left: Callable[[int], Tensor], tolerance: float) -> Tensor:
+        """Which rows have no entry above the tolerance. left(stride) gives every so many of their entries: mostly a few tell enough."""
+        few = largest(left(self.stride)) <= tolerance
+        return few if self.stride == 1 or not bool(few.any()) else largest(left(1)) <= tolerance
 
     def hold(self, new: Tensor, old: Tensor, rows: Tensor) -> Tensor:
         """The new states, the old ones where they are clamped."""
@@ -92,6 +139,16 @@ class Packed:
     def known(self, x: Tensor, rows: Tensor) -> Tensor:
         """x, the cue where it is clamped."""
         return x if self.clamped is None else torch.where(self.clamped[rows], self.cue[rows], x)
+
+    def _room(self, x: Tensor) -> Tensor:
+        """Where a new state is written: unless all are kept, where that of three steps ago was. Fresh memory costs more than a sum."""
+        if self.keep or x.shape != self.cue.shape:
+            return torch.empty_like(x)
+        if len(self.ring) < 3:
+            self.ring.append(torch.empty_like(x))
+            return self.ring[-1]
+        self.turn += 1
+        return self.ring[(self.turn - 1) % 3]
 
     def _clamp(self, name: str, x: Tensor, clamp: Clamp) -> Tensor:
         mask = clamp.get(name, False)

@@ -21,11 +21,11 @@ HEADER = b"SQLite format 3\0"
 
 
 class Database:
-    """An open store; `generation` changes when the connection is made anew."""
+    """An open store; `generation` changes when the connection is made anew, `transaction` with each that reads."""
 
     def __init__(self, path: Path, create: bool, durability: str) -> None:
         self.path, self.place, self.durability = path, str(path), durability
-        self.generation = 0
+        self.generation = self.transaction = 0
         self._lock = threading.RLock()
         self._reading = 0
         self._readonly = False
@@ -114,6 +114,7 @@ class Database:
             outer = self._reading == 0 and not connection.in_transaction
             if outer:
                 connection.execute("BEGIN")
+                self.transaction += 1
             self._reading += 1
             try:
                 yield

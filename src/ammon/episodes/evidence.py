@@ -119,9 +119,9 @@ def score(engine: Engine, cue: Cue, blend: Blend, scope: Scope, k: int) -> Score
         num *= 4
     rows = top.tolist()
     return Scored(
-        ids=[int(one) for one in ids[top]],
-        parts=[Parts(*(float(column[row]) for column in (table.content, table.words, gains, table.date, table.speaker))) for row in rows],
-        similarities=[None if cue.key is None else float(table.similarity[row]) for row in rows],
+        ids=ids[top].tolist(),
+        parts=[Parts(*row) for row in torch.stack([table.content, table.words, gains, table.date, table.speaker])[:, top].T.tolist()],
+        similarities=[None] * len(rows) if cue.key is None else table.similarity[top].tolist(),
         matched=_matched(words, cue, ids[top]),
         sources=[tuple(sources.get(row, ())) for row in rows],
         searched=total,

@@ -11,14 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from ammon.parts.similarity import Cosine, Dot, Similarity
 
 # rows from which half the bytes are worth two passes
 LARGE = 200_000
-# rows of one product: scores of the coarse pass leave the cache no more than once
-BLOCK = 1 << 16
 # a rounding to bfloat16 is off by 2^-9 at most: of the cue, of the key, of the score; the sums inside are in float32
 ROUNDING = 3 * 2.0**-9
 # shorter keys are not brought to length 1 (as in torch's normalize)
@@ -76,12 +73,12 @@ class KeyMatrix:
         self._room, self.count, self._coarse = kept, len(kept), None
 
     def cue(self, cue: Tensor) -> Tensor:
-        return normalize(cue, dim=-1) if isinstance(self.similarity, Cosine) else cue
+        return torch.from_numpy(self._held(cue.numpy()[None])[0])
 
     def compare(self, cue: Tensor, rows: Tensor) -> Tensor:
         """Similarities [row] of some rows; the same key has the same similarity wherever it stands."""
         if isinstance(self.similarity, Cosine | Dot):
-            return torch.from_numpy(np.einsum("rd,d->r", self._room[rows.numpy()], self.cue(cue).numpy()))
+            return torch.from_numpy(np.einsum("rd,d->r", self._rows(rows.numpy()), self.cue(cue).numpy()))
         found: Tensor = self.similarity(cue[None], self.keys[rows])[0]
         return found
 
@@ -96,6 +93,12 @@ class KeyMatrix:
         if self.count >= self.large and isinstance(self.similarity, Cosine | Dot):
             return self._twice(self.cue(cue), num, mask)
         return _best(self._product(cue, self.keys), num, None, mask)
+
+    def _rows(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Keys [row] of these rows; those of a session often stand in one piece, which need not be copied."""
+        if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and bool((np.diff(rows) == 1).all()):
+            return self._room[rows[0] : rows[-1] + 1]
+        return self._room.take(rows, axis=0)
 
     def _product(self, cue: Tensor, keys: Tensor) -> Tensor:
         if isinstance(self.similarity, Cosine | Dot):
@@ -121,12 +124,8 @@ class KeyMatrix:
         if self._coarse is None:
             self._coarse = torch.empty(0, self.dim, dtype=torch.bfloat16)
             self._refresh(slice(0, self.count))
-        cue16 = cue.bfloat16()
-        scores = torch.empty(self.count)
-        for start in range(0, self.count, BLOCK):
-            block = self._coarse[start : min(start + BLOCK, self.count)]
-            scores[start : start + len(block)] = torch.mv(block, cue16)
-        return scores
+        # one product: each further one would start the threads again
+        return torch.mv(self._coarse[: self.count], cue.bfloat16()).float()
 
     def _refresh(self, rows: slice) -> None:
         """Bring the coarse copy up to date, if there is one."""

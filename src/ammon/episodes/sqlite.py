@@ -38,6 +38,7 @@ class SQLite:
         self._origin: Origin | None = None
         self._mirror: Mirror | None = None
         self._generation = 0
+        self._followed = 0
         # the rows of the last scope: one recall asks for them several times
         self._mask: tuple[tuple[Scope, int, int], Any] | None = None
         self.reading = self._database.reading
@@ -295,16 +296,16 @@ class SQLite:
                 # who only looks at neighbours need not read all keys
                 return self._looked_up(ids, reach)
             mirror, mask = self._masked(scope)
-            of, lags, near = ([np.empty(0, dtype=np.int64)] for _ in range(3))
             every = np.array(ids, dtype=np.int64)
-            for one in every[mirror.held(every)].tolist():
-                rows, steps = mirror.around(int(mirror.rows(np.array([one]))[0]), reach)
-                if mask is not None:
-                    rows, steps = rows[mask[rows]], steps[mask[rows]]
-                of.append(np.full(len(rows), one))
-                lags.append(steps)
-                near.append(mirror.column("ids")[rows])
-            return Neighbours(*(torch.from_numpy(np.concatenate(column)) for column in (of, lags, near)))
+            every = every[mirror.held(every)]
+            found = [mirror.around(row, reach) for row in mirror.rows(every).tolist()]
+            none = np.empty(0, dtype=np.int64)
+            of = np.repeat(every, np.array([len(rows) for rows, _ in found], dtype=np.int64))
+            near, lags = (np.concatenate([none, *column]) for column in (zip(*found) if found else ((), ())))
+            if mask is not None:
+                inside = mask[near]
+                of, near, lags = of[inside], near[inside], lags[inside]
+            return Neighbours(torch.from_numpy(of), torch.from_numpy(lags), torch.from_numpy(mirror.column("ids")[near]))
 
     def _looked_up(self, ids: Sequence[int], reach: int) -> Neighbours:
         connection = self._database.connection
@@ -354,11 +355,14 @@ class SQLite:
         if self._mirror is None or self._generation != self._database.generation:
             self._generation = self._database.generation
             origin = self._held_origin(connection)
-            self._mirror = Mirror(1 if origin is None else origin.dim, self.similarity)
+            self._mirror, self._followed = Mirror(1 if origin is None else origin.dim, self.similarity), 0
             if origin is None:
                 empty, self._mirror = self._mirror, None
                 return empty
-        self._mirror.follow(connection)
+        if self._followed != self._database.transaction:
+            # what is read in one transaction does not change
+            self._mirror.follow(connection)
+            self._followed = self._database.transaction
         return self._mirror
 
     def _held_origin(self, connection: sqlite3.Connection) -> Origin | None:

@@ -43,7 +43,7 @@ def points(experiment: Experiment, grid: Grid | None, memories: Sequence[str] | 
     values: dict[str, list[Value]] = {"memory": list(names)} if names else {}
     for key, axis in axes.items():
         if key in given or axis.values:
-            values[key] = _values(f"{experiment.name}: {key}", given.get(key, axis.values), axis)
+            values[key] = spread(f"{experiment.name}: {key}", given.get(key, axis.values), axis)
     made: list[Point] = [{**dict(zip(values, choice)), "trials": count} for choice in itertools.product(*values.values())]
     for point in made:
         experiment.check(point)
@@ -116,7 +116,8 @@ def _check_memories(made: Sequence[Point], arguments: Sequence[str]) -> None:
             make_memory(point, int(point.get("dim", 64)))
 
 
-def _values(where: str, given: Sequence[Value], axis: Axis) -> list[Value]:
+def spread(where: str, given: Sequence[Value], axis: Axis) -> list[Value]:
+    """The values that words like "4" and "lo:hi:n:log" stand for, each once; ValueError for what the axis does not take."""
     if isinstance(given, (str, int, float)):
         given = [given]
     words = [word for value in given for word in _spread(where, value, axis)]

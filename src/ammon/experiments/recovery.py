@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ammon.analysis import figures
 from ammon.analysis.rows import groups, line
-from ammon.cmr.information import information, uncertainty
+from ammon.cmr.fisher import information, uncertainty
 from ammon.cmr.lists import once
 from ammon.cmr.model import CMR
 from ammon.cmr.parameters import PARAMETERS

@@ -4,7 +4,7 @@ All gradients of a chunk are outer products of layer inputs a and back-propagate
 token t are be_t W + f_t S - Σ_i G[t, i] a_i δ_iᵀ with scalars be, f, G that depend on the gates alone. docs/transformer.md derives them.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -99,10 +99,28 @@ def _read(network: Mlp, held: Held, inputs: list[Tensor], errors: list[Tensor], 
 
 
 def products(gates: Tensor) -> Tensor:
-    """P[t, i] = Π gates_j over i < j ≤ t, 1 at t = i, 0 above: [*lead, time] → [*lead, time, time].
+    """P[t, i] = Π gates_j over i < j ≤ t, 1 at t = i, 0 above: [*lead, time] → [*lead, time, time]."""
+    found: Tensor = _Products.apply(gates)  # type: ignore[no-untyped-call]
+    return found
 
-    By halves, never as ratios of running products, which are 0/0 once a gate is closed.
-    """
+
+class _Products(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor) -> Tensor:
+        found = _by_halves(gates)
+        ctx.save_for_backward(found)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (found,) = ctx.saved_tensors
+        # P without gate j is P[t, j] P[j - 1, i], so gate j is owed Σ_{t, i} P[t, j] ∂P[t, i] P[j - 1, i]
+        owed = (found[..., 1:] * (gradient @ found.mT)[..., :-1]).sum(-2)
+        return functional.pad(owed, (1, 0))
+
+
+def _by_halves(gates: Tensor) -> Tensor:
+    """Never as ratios of running products, which are 0/0 once a gate is closed."""
     size = gates.shape[-1]
     whole = 1 << (size - 1).bit_length()
     gates = functional.pad(gates, (0, whole - size), value=1.0)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ammon.learning.chunks import one_by_one, together
 from ammon.learning.dual_form import DualForm
 from ammon.learning.fast_weights import Form, Gate, Gates, Heads, Held, Mlp, Network, Targets
 from ammon.learning.gated_scan import GatedScan
@@ -77,7 +78,9 @@ class Surprise:
             keys, values = _take(keys, slots), _take(values, slots)
             queries = None if queries is None else _take(queries, slots)
             gates = Gates(*(_take(gate, slots) for gate in gates)).only(inside[:, None])
-        outputs, held = self._chunks(form, network, held, keys, values, gates, queries, total, count is None and aligned)
+        outputs, held = self._chunks(
+            form, network, held, keys, values, gates, queries, total, 0 if count is not None else time // self.chunk
+        )
         if outputs is not None:
             outputs = outputs[:, :, :time] if place is None else _take(outputs, place)
         return outputs, held._replace(filled=total % self.chunk)
@@ -87,12 +90,12 @@ class Surprise:
         form: Form,
         network: Network,
         held: Held,
-        keys: Heads,
-        values: Targets,
+        keys: Tensor,
+        values: Tensor,
         gates: Gates,
-        queries: Heads | None,
+        queries: Tensor | None,
         total: Tensor,
-        even: bool,
+        least: int,
     ) -> tuple[Tensor | None, Held]:
         slots = keys.shape[2]
         size = min(self.chunk, slots)
@@ -100,24 +103,14 @@ class Surprise:
         missing = number * size - slots
         # slots that are not there change nothing
         resting = Gates(0.0, 1.0, 0.0, 0.0)  # type: ignore[arg-type]
-        gates = Gates(*(_split(gate, missing, number, rest) for gate, rest in zip(gates, resting)))  # type: ignore[arg-type]
-        plan = form.plan(gates)
-        parts = [_split(rows, missing, number) for rows in (keys, values)]
-        asked = None if queries is None else _split(queries, missing, number)
-        read = []
-        for index in range(number):
-            some = None if asked is None else asked[index]
-            found, weights, momentum = form.chunk(network, held, parts[0][index], parts[1][index], some, form.part(plan, index), self.limit)
-            if found is not None:
-                read.append(found)
-            # a row whose tokens have ended inside this chunk stays in it
-            if not even:
-                ended = total >= (index + 1) * self.chunk
-                anchor = tuple(torch.where(ended.reshape(-1, *[1] * (w.ndim - 1)), w, a) for w, a in zip(weights, held.anchor))
-            else:
-                anchor = weights if (index + 1) * self.chunk <= slots else held.anchor
-            held = Held(anchor, weights, momentum, held.filled)
-        return (torch.cat(read, 2) if read else None), held
+        plan = form.plan(Gates(*(_split(gate, missing, number, rest) for gate, rest in zip(gates, resting))))  # type: ignore[arg-type]
+        keys, values = _split(keys, missing, number), _split(values, missing, number)
+        asked, full = None if queries is None else _split(queries, missing, number), total // self.chunk
+        if isinstance(form, DualForm) and isinstance(network, Mlp) and not network.residual:
+            read, anchor, weights, momentum = together(held, keys, values, asked, plan, full, least, self.limit)
+        else:
+            read, anchor, weights, momentum = one_by_one(form, network, held, keys, values, asked, plan, full, self.limit)
+        return (None if read is None else read.movedim(0, 2).flatten(2, 3)), Held(anchor, weights, momentum, held.filled)
 
 
 def open_gates(step: Gate, momentum: Gate, decay: Gate) -> Gates:

@@ -184,6 +184,7 @@ class EpisodicMemory(nn.Module):
         elif self.evict is None:
             slots = newest(pages.slots, self.slots, items.number, count)
         else:
+            assert pages.dies is not None
             slots = survivors(pages.slots, pages.slots.there & (pages.dies == NEVER), self.slots)
         return cues, pages, EpisodicState(slots, context, seen, opened, pooled)
 
@@ -259,9 +260,8 @@ class EpisodicMemory(nn.Module):
         # tokens of the segment under way are written, and read once it has ended
         hidden = (old.times > (state.seen - state.open)[:, None]) if self.pool is None and isinstance(self.write, Segments) else None
         if items is None or gaps is None:
-            born = torch.zeros_like(old.times) if hidden is None else torch.where(hidden, NEVER, 0)
-            whole = slice(0, old.number)
-            return Pages(old, born, torch.full_like(born[:1], NEVER), state.seen, ((slice(0, time), whole),))
+            shown = old.there if hidden is None else old.there & ~hidden
+            return Pages(old, shown, torch.zeros_like(old.times), None, state.seen, ((slice(0, time), slice(0, old.number)),))
         born, written = gaps
         if hidden is not None:
             # born holds the next end from each gap on: an open item waits for that of the first, a new one for that after it
@@ -273,21 +273,24 @@ class EpisodicMemory(nn.Module):
             born = torch.cat([old_born[:1], born], 1)
         else:
             born = torch.cat([old_born, born.expand(len(old_born), -1)], 1)
-        dies = torch.full_like(born, NEVER)
+        dies = None
         blocks = [(slice(0, time), slice(0, slots.number))]
         if self.evict is not None and self.slots is not None:
             dies = self.evict.deaths(slots, written.expand(len(state.seen), -1), items.number, self.slots, NEVER, state.seen)
         elif self.slots is not None:
             # the item that is `slots` newer takes its place
             spare = self.slots - old.number
-            dies = torch.cat([written[:, spare:].expand(len(born), -1), dies], 1)[:, : slots.number]
+            if spare < items.number:
+                lasting = torch.full_like(born, NEVER)
+                dies = torch.cat([written[:, spare:].expand(len(born), -1), lasting], 1)[:, : slots.number]
             if self.pool is None:
-                size = max(self.slots, BLOCK)
+                # short against the slots, so that few keys are compared in vain, and not too short for a product
+                size = max(self.slots // 8, BLOCK)
                 blocks = [
                     (slice(start, min(start + size, time)), slice(max(0, start - spare), old.number + min(start + size, time)))
                     for start in range(0, time, size)
                 ]
-        return Pages(slots, born, dies, state.seen, tuple(blocks))
+        return Pages(slots, None, born, dies, state.seen, tuple(blocks))
 
     def _state(self, batch: int, slots: int, device: torch.device | str | None, dtype: torch.dtype | None = None) -> EpisodicState:
         like = self.store.weight.new_zeros((), device=device, dtype=dtype)

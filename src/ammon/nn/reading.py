@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ammon.dynamics.drift import direction, drift
+from ammon.nn.segments import NEVER
 from ammon.nn.slots import Slots
 from ammon.parts.lagrangians import Lagrangian
 from ammon.parts.retrieve import retrieve, weigh
@@ -25,15 +26,21 @@ class Pages:
     """The items of a bank during one call, and when each may be read: by the tokens from `born` on and before `dies`."""
 
     slots: Slots
+    shown: Tensor | None  # bool [batch, slot]: what all tokens may read; None: as born and dies say
     born: Tensor  # [batch or 1, slot], a token of this call
-    dies: Tensor  # [batch or 1, slot]
+    dies: Tensor | None  # [batch or 1, slot]; None: none dies
     seen: Tensor  # [batch], tokens before this call
     blocks: "tuple[tuple[slice, slice], ...]"  # tokens, and the slots beyond which they see nothing
 
-    def shown(self, tokens: slice, slots: slice) -> Tensor:
-        """Bool [batch or 1, token, slot]."""
-        index = torch.arange(tokens.start, tokens.stop, device=self.born.device)[:, None]
-        return (self.born[:, None, slots] <= index) & (index < self.dies[:, None, slots]) & self.slots.there[:, None, slots]
+    def visible(self, tokens: slice, slots: slice) -> Tensor:
+        """Bool [batch, token or 1, slot]."""
+        if self.shown is not None:
+            return self.shown[:, None, slots]
+        index = torch.arange(tokens.start, tokens.stop, dtype=torch.int32, device=self.born.device)[:, None]
+        # 32 bits and few passes, as there is one entry for each token and slot
+        born = torch.where(self.slots.there[:, slots], self.born[:, slots], NEVER).to(torch.int32)
+        found = born[:, None] <= index
+        return found if self.dies is None else found & (index < self.dies[:, None, slots].to(torch.int32))
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ class Reader(nn.Module):
         """Extended cues and keys [batch, head, token or slot, wide], values and what is shown, for the last read."""
         items = pages.slots
         keys, values = items.keys[:, slots].transpose(1, 2), items.values[:, slots].transpose(1, 2)
-        shown = pages.shown(tokens, slots)[:, None]
+        shown = pages.visible(tokens, slots)[:, None]
         rows = self.query(cues.rows[:, tokens]).unflatten(-1, (self.heads, -1)).to(keys.dtype)
         queries = (direction(rows) * self.sharpness.exp().to(keys.dtype)[:, None]).transpose(1, 2)
         bias = self._bias(pages, slots)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ammon.shapes import check_count
 
 # a gap that never comes
-NEVER = 2**62
+NEVER = 2**31 - 1
 Summary = Literal["each", "last", "mean", "attention"]
 SUMMARIES: tuple[Summary, ...] = ("each", "last", "mean", "attention")
 

@@ -140,7 +140,8 @@ class MemoryAsContext(nn.Module):
             position = torch.arange(chunk, device=x.device).expand(len(x), -1)
             for start in range(0, aligned.shape[1], chunk):
                 part = slice(start, start + chunk)
-                some, state = self._segment(aligned[:, part], there[:, part], position, state, begun)
+                # from the second segment on, all rows stand at the start of a chunk
+                some, state = self._segment(aligned[:, part], there[:, part], position, state, begun and not start)
                 found.append(some)
             o = torch.cat(found, 1).gather(1, (begin + new)[..., None].expand(-1, -1, self.dim))
         return only(x + places.unpack(o), mask), state

@@ -215,7 +215,9 @@ class Softmax(Lagrangian):
         return torch.logsumexp(self.beta * (x - largest), -1) / self.beta + largest.squeeze(-1)
 
     def activation(self, x: Units) -> Units:
-        return torch.softmax(self.beta * (x - _largest(x)), -1)
+        below = x - _largest(x)
+        # in place where no gradient asks for what was there before
+        return torch.softmax(self.beta * below if isinstance(self.beta, Tensor) else below.mul_(self.beta), -1)
 
     def weights(self, x: Units) -> Units:
         # weights below 1e-30 become exact zeros: denormal numbers make the product that follows up to 5 times slower
