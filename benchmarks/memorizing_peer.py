@@ -1,8 +1,8 @@
 """The layer of memorizing-transformers-pytorch 0.4.1 beside ours: attention over its tokens and over what it finds in its index.
 
 It has one key and value for all heads and searches an approximate index (faiss, HNSW). Where it finds everything, both layers are the same
-function; that is checked on a small bank, its index an exact one. Timed are its top 32 by HNSW, without adding to the bank, against our
-exact read of the whole bank with writing.
+function; that is checked on a small bank, its index an exact one. Timed are its top 32 by HNSW, with and without adding its tokens to the
+bank, which then grows turn by turn, against our exact read of the whole bank with writing.
 """
 
 import tempfile
@@ -29,12 +29,16 @@ def knn_layer(x: Tensor, heads: int, slots: int, rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         run, peer = _pair(x[:, :32], heads, 64, 64, Path(folder) / "small")
         _same({"ours": run(), "peer": peer()})
-        run, peer = _pair(x, heads, slots, FOUND, Path(folder) / "large")
-        timings = race({"ours": here(run), "peer": here(peer)}, lambda results: None, repeats=min(rounds, 5))
-    return [Row(f"the layer, {slots} slots", timings["ours"], f"memorizing-transformers, top {FOUND}", timings["peer"], "gain", 5.0)]
+        rows = []
+        for adds in (True, False):
+            run, peer = _pair(x, heads, slots, FOUND, Path(folder) / f"large {adds}", adds)
+            timings = race({"ours": here(run), "peer": here(peer)}, lambda results: None, repeats=min(rounds, 5))
+            name = f"memorizing-transformers, top {FOUND}" + ("" if adds else ", no write")
+            rows.append(Row(f"the layer, {slots} slots", timings["ours"], name, timings["peer"], "gain", 5.0 if adds else None))
+    return rows
 
 
-def _pair(x: Tensor, heads: int, slots: int, found: int, place: Path) -> "tuple[partial[Tensor], partial[Tensor]]":
+def _pair(x: Tensor, heads: int, slots: int, found: int, place: Path, adds: bool = False) -> "tuple[partial[Tensor], partial[Tensor]]":
     batch, time, dim = x.shape
     size = dim // heads
     peer = KNNAttention(dim=dim, heads=heads, dim_head=size, num_retrieved_memories=found)
@@ -48,7 +52,7 @@ def _pair(x: Tensor, heads: int, slots: int, found: int, place: Path) -> "tuple[
         memory.store.weight.copy_(torch.cat([key.repeat(heads, 1), value.repeat(heads, 1)]))
         before = torch.randn(batch, slots, dim)
         _, state = memory(before, mode="write-only")
-        index = KNNMemory(dim=size, max_memories=slots, num_indices=batch, memmap_filename=str(place), multiprocessing=False)
+        index = KNNMemory(dim=size, max_memories=slots + 64 * time, num_indices=batch, memmap_filename=str(place), multiprocessing=False)
         if found == slots:
             # an exact index: HNSW does not reach all of its items
             for knn in index.knns:
@@ -63,7 +67,7 @@ def _pair(x: Tensor, heads: int, slots: int, found: int, place: Path) -> "tuple[
 
     @torch.no_grad()
     def theirs() -> Tensor:
-        y: Tensor = peer(x, knn_memory=index, add_knn_memory=False)[0]
+        y: Tensor = peer(x, knn_memory=index, add_knn_memory=adds)[0]
         return y
 
     return partial(ours), partial(theirs)

@@ -41,7 +41,7 @@ def measure(quick: bool, threads: int) -> Report:
     rows, notes = [], []
     # two matrices of scores, at worst, beside the store
     needed = 3 * 4 * patterns * BATCH
-    fits = _available() > needed
+    fits = available() > needed
     for work in ("recall", "energy"):
         ways = {"ours": work, **({"unfused torch": f"unfused {work}"} if fits else {})}
         uses = {name: _use(way, patterns, repeats, threads) for name, way in ways.items()}
@@ -93,7 +93,7 @@ def _check(name: str, found: NDArray[Any], truth: NDArray[Any]) -> None:
         raise Unequal(f"memory_use: {name} is off by {error:.1e} of the largest entry; {TOLERANCE:g} is allowed.")
 
 
-def _available() -> float:
+def available() -> float:
     """Bytes that a new process may take; 0 where the system does not say."""
     info = Path("/proc/meminfo")
     if not info.exists():

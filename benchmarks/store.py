@@ -71,7 +71,7 @@ def run(way: str, patterns: int, repeats: int, result: Path) -> dict[str, object
         return cues.square().sum(-1) / 2 - torch.logsumexp(scores, -1) / BETA
 
     before_work = peak()
-    base = _now() if forget_peak() else before_work
+    base = now() if forget_peak() else before_work
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -82,7 +82,8 @@ def run(way: str, patterns: int, repeats: int, result: Path) -> dict[str, object
     return {"seconds": seconds, "peak": max(before_work, during), "more": during - base}
 
 
-def _now() -> int:
+def now() -> int:
+    """The resident size of this process, in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 

@@ -6,6 +6,7 @@
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.nn import functional
 from ammon.learning.fast_weights import Mlp
 from ammon.learning.surprise import Surprise
 from ammon.nn.neural import NeuralMemory
-from benchmarks.store import _now, forget_peak, peak
+from benchmarks.store import forget_peak, now, peak
 
 DIM, HEADS, CHUNK = 256, 4, 64
 
@@ -71,7 +72,7 @@ def run(layer: nn.Module, x: Tensor) -> list[Tensor]:
 
 def _measure(way: str, batch: int, length: int, repeats: int) -> dict[str, object]:
     torch.manual_seed(0)
-    make = {
+    make: dict[str, Callable[[], nn.Module]] = {
         "ours": lambda: NeuralMemory(DIM, HEADS, Mlp(2), Surprise(CHUNK)),
         "attention": lambda: Plain(DIM, HEADS),
         "exact": lambda: peer(DIM, HEADS, CHUNK, coarse=False),
@@ -80,7 +81,7 @@ def _measure(way: str, batch: int, length: int, repeats: int) -> dict[str, objec
     layer, x = make[way](), torch.randn(batch, length, DIM)
     if repeats > 1:
         run(layer, x[:, : 2 * CHUNK])
-    base = _now() if forget_peak() else peak()
+    base = now() if forget_peak() else peak()
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()

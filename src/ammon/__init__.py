@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ammon.catalog import modern_hopfield as modern_hopfield
     from ammon.catalog import modular_bcpnn as modular_bcpnn
     from ammon.catalog import perceptron as perceptron
+    from ammon.catalog import predictive as predictive
     from ammon.catalog import pseudo_inverse as pseudo_inverse
     from ammon.catalog import random_features as random_features
     from ammon.catalog import rectified_dense as rectified_dense
@@ -85,9 +86,9 @@ _HOMES = {
     "ammon.analysis.cost": "cost",
     "ammon.catalog": (
         "CATALOG amari astrocyte bayesian_optimal bcpnn compositional delta dense diffusion exponential exponential_sequence "
-        "hebbian_expansion holographic hopfield kernel_logistic kernel_ridge kohonen large_dim_dense learned_dense log_sum_relu minerva2 mixed_sequence "
-        "modern_hopfield modular_bcpnn perceptron pseudo_inverse random_features rectified_dense sequence sparse_distributed "
-        "sparse_hopfield storkey synchronous_hopfield todam u_hop universal willshaw"
+        "hebbian_expansion holographic hopfield kernel_logistic kernel_ridge kohonen large_dim_dense learned_dense log_sum_relu "
+        "minerva2 mixed_sequence modern_hopfield modular_bcpnn perceptron predictive pseudo_inverse random_features rectified_dense "
+        "sequence sparse_distributed sparse_hopfield storkey synchronous_hopfield todam u_hop universal willshaw"
     ),
     "ammon.analysis.lyapunov": "check_lyapunov",
     "ammon.dynamics.descend": "descend",

@@ -28,6 +28,7 @@ from ammon.memories.holographic import HolographicMemory
 from ammon.memories.kernel import KernelMemory
 from ammon.memories.learned_dense import LearnedDenseMemory
 from ammon.memories.pairwise import PairwiseMemory
+from ammon.memories.predictive import PredictiveMemory
 from ammon.memories.sequence import End, Mixed, SequenceMemory
 from ammon.memories.sparse_distributed import SparseDistributedMemory, radius_of
 from ammon.memories.spherical import SphericalMemory
@@ -216,6 +217,14 @@ def u_hop(dim: int, code_dim: int | None = None, beta: float = 16.0, sharpness: 
     return SphericalMemory(dim, SphericalCode(code_dim or min(dim, 256), sharpness), beta, steps)
 
 
+def predictive(dim: int, ridge: float = 1e-3, steps: int = 1) -> PredictiveMemory:
+    """Predictive coding with learned covariance (Tang et al. 2023), at rest in closed form: known entries (`clamp`) predict the others.
+
+    ridge: the noise expected in a cue, as a share of the patterns' variance.
+    """
+    return PredictiveMemory(dim, ridge, steps)
+
+
 def minerva2(dim: int, relevant: Relevant = "either") -> AssociativeMemory:
     """MINERVA 2 (Hintzman 1984): one read; the state is the echo content, `memory.intensity(cue)` the echo intensity.
 
@@ -338,6 +347,9 @@ CATALOG: dict[str, Entry] = {
     ),
     "u_hop": Entry(
         u_hop, "Ξ", "Ξ", "learned code", "softmax(β)", "identity", "Wu et al. 2024; Hu et al. 2024", "unit", "hetero", "4 N D + 2 D²"
+    ),
+    "predictive": Entry(
+        predictive, "I", "mean, covariance", "dot", "identity", "identity", "Tang et al. 2023", "raw", "hetero", "2 D² + D³/3"
     ),
     "minerva2": Entry(minerva2, "T", "T", "normalised dot", "cube", "identity", "Hintzman 1984", "bipolar", "hetero", "6 N D"),
     "universal": Entry(

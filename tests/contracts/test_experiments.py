@@ -157,5 +157,20 @@ def test_too_many_images_are_refused_with_the_number_there_is() -> None:
         EXPERIMENTS["similarity_separation"].run({"corruption": ("mask",), "amount": (1.5,)})
 
 
+def test_images_are_made_by_recall_and_by_a_unet() -> None:
+    grid: Grid = {
+        "data": ("digits",),
+        "denoiser": ("log_sum_exp", "unet"),
+        "stored": (4,),
+        "generated": (20,),
+        "updates": (10,),
+        "width": (4,),
+    }
+    recalled, learned = EXPERIMENTS["memorization"].run(grid, trials=1, workers=1).to_pylist()
+    assert recalled["memorised"] == 1
+    assert learned["loss"] > 0
+    assert sum(learned[kind] for kind in ("memorised", "spurious", "generalised")) == pytest.approx(1)
+
+
 def test_all_experiments_of_the_issue_are_there() -> None:
     assert set(TINY) | {"capacity", "basins", "local_rules"} == set(EXPERIMENTS)

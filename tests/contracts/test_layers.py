@@ -16,6 +16,7 @@ from ammon.nn.blocks import Parallel, Series, SharedBank, stacked_cmr
 from ammon.nn.drifting import Drift
 from ammon.nn.episodic import EpisodicMemory
 from ammon.nn.evicting import Lowest
+from ammon.nn.hebbian import HebbianMemory
 from ammon.nn.hybrid import Hybrid
 from ammon.nn.neural import NeuralMemory, delta_net, ttt
 from ammon.nn.residual import FeedForward, Residual
@@ -64,6 +65,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "episodic, the weakest gives way": lambda: EpisodicMemory(DIM, 2, 5, strength=True, evict=Lowest("strength", 0.01)),
     "episodic, the least used gives way": lambda: EpisodicMemory(DIM, 2, 5, evict=Lowest("use")),
     "episodic, the most redundant gives way": lambda: EpisodicMemory(DIM, 2, 4, Segments(2), evict=Lowest("redundancy"), sharpness=2.0),
+    "hebbian": lambda: HebbianMemory(DIM, 2, 3, decay=0.1),
     "parallel": lambda: Parallel({"attention": Attention(DIM, 2, 4), "episodic": EpisodicMemory(DIM, 2, 9)}),
     "series": lambda: Series({"episodic": EpisodicMemory(DIM, 2, 9), "attention": Attention(DIM, 2, 4)}),
     "stacked cmr": lambda: stacked_cmr(DIM, 2, 9, context=3),

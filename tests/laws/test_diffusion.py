@@ -166,7 +166,9 @@ def test_the_log_density_along_the_flow_is_that_of_the_mixture() -> None:
     exact = denoiser("gaussian", rows)
     x = exact.corrupt(rows, level, generator(12))
     known = {"mean": rows.mean(0), "spread": float(rows.var(0, correction=0).mean().sqrt())}
-    gaps = [float((log_density(exact, x, exploding(100.0, level, steps), **known) - mixture(x, rows, level)).abs().max()) for steps in (60, 120)]
+    gaps = [
+        float((log_density(exact, x, exploding(100.0, level, steps), **known) - mixture(x, rows, level)).abs().max()) for steps in (60, 120)
+    ]
     # Heun's rule: twice the steps, a quarter of the error
     assert 3.2 < gaps[0] / gaps[1] < 5
     assert gaps[1] < 0.01

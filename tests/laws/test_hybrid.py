@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ammon.analysis.plots import gates
 from ammon.nn.attention import Attention
 from ammon.nn.episodic import EpisodicMemory
 from ammon.nn.hybrid import Hybrid, record_gates
@@ -73,6 +74,23 @@ def test_gates_are_recorded_only_meanwhile_one_trace_for_each_block() -> None:
     assert float(traces["second"].entropy.max()) <= math.log(2) + 1e-6
     with pytest.raises(ValueError, match="no gated block"), record_gates(nn.Linear(2, 2)):
         pass
+
+
+def test_gates_are_drawn_over_the_text() -> None:
+    block = Hybrid(memories())
+    with record_gates(block) as traces:
+        block(torch.randn(BATCH, TIME, DIM))
+    figure = gates(traces, list("hello, world!"), row=1, title="Gates")
+    panel = figure.axes[0]
+    assert [label.get_text() for label in panel.get_xticklabels()] == list("hello, world!")
+    assert [label.get_text().split()[0] for label in panel.get_yticklabels()] == ["attention", "episodic"]
+    torch.testing.assert_close(torch.tensor(panel.images[0].get_array()), traces[""].gates[1].T)
+    with pytest.raises(ValueError, match="13 gates were recorded in a row, got 2 tokens"):
+        gates(traces, ["a", "b"])
+    with record_gates(block) as none:
+        pass
+    with pytest.raises(ValueError, match="no gate was recorded"):
+        gates(none, [])
 
 
 def test_segments_of_the_caller_reach_the_memories_that_write_them() -> None:

@@ -94,8 +94,8 @@ def neural(
 ) -> Cost:
     """`NeuralMemory` with an `Mlp`. W: its matrices, all heads; w: the first of them; b: the chunk. Per token, beside 8 dim² + 6 dim heads:
 
-    dual: 12 W - 2 w + 8 W / b + 2 b Σ(in + out) + 2 b (b + 1) heads; scan: 8 W - 2 w. continued: from a state, where a call must allow for chunks
-    that begin anywhere, so that it runs up to a chunk more (not for one token).
+    dual: 12 W - 2 w + 8 W / b + 2 b Σ(in + out) + 2 b (b + 1) heads (residual: without 8 W / b); scan: 8 W - 2 w. continued: from a state,
+    where a call must allow for chunks that begin anywhere, so that it runs up to a chunk more (not for one token).
     """
     if form not in FORMS:
         raise ValueError(f'cost.neural: form must be "dual" or "scan", got {form!r}.')

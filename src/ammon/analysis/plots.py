@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ammon.nn.hybrid import GateTrace
+
 BLUE, VERMILION, SKY, INK = "#0072B2", "#D55E00", "#56B4E9", "#222222"
 
 
@@ -95,6 +97,38 @@ def energy_traces(traces: Mapping[str, Trace], title: str = "", subtitle: str = 
     _entitle(figure, high, title, subtitle)
     figure.supxlabel("step of recall (0: the cue)", fontsize=10, color=INK)
     figure.supylabel("energy", fontsize=10, color=INK)
+    return figure
+
+
+def gates(traces: "Mapping[str, GateTrace]", tokens: Sequence[str], row: int = 0, title: str = "") -> "Figure":
+    """How much each memory gives at each token of one row of the batch: a panel for each block, a strip for each source, over the text.
+
+    traces: of `ammon.nn.hybrid.record_gates`. tokens: as they are to be written, one for each token of the row. The mean of a strip stands
+    beside it, the mean entropy above the panel. ValueError if there is nothing to draw or the tokens are not as many as the gates.
+    """
+    shown = {name: trace for name, trace in traces.items() if trace.calls}
+    if not shown:
+        raise ValueError("gates: no gate was recorded; call the model inside `with record_gates(model) as traces:`.")
+    time = next(iter(shown.values())).gates.shape[1]
+    if len(tokens) != time:
+        raise ValueError(f"gates: {time} gates were recorded in a row, got {len(tokens)} tokens; give one text for each token.")
+    wide = 2.4 + max(3.0, min(14.0, 0.16 * time))
+    high = 0.9 + sum(0.3 * len(trace.names) + 0.95 for trace in shown.values())
+    figure = _figure(wide, high)
+    figure.set_layout_engine("constrained", rect=(0.01, 0.01, 0.98, 1 - 0.5 / high))
+    panels = figure.subplots(len(shown), 1, squeeze=False).flatten()
+    step = max(1, -(-time // 100))
+    for panel, (name, trace) in zip(panels, shown.items(), strict=True):
+        drawn = panel.imshow(trace.gates[row].T.numpy(), cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        means = trace.gates[row].mean(0).tolist()
+        panel.set_yticks(
+            range(len(trace.names)), [f"{source} {mean:.2f}" for source, mean in zip(trace.names, means, strict=True)], fontsize=8
+        )
+        panel.set_xticks(range(0, time, step), [tokens[place] for place in range(0, time, step)], fontsize=7, family="monospace")
+        panel.tick_params(length=0, colors=INK)
+        panel.set_title(f"{name or 'block'}, entropy {float(trace.entropy[row].mean()):.2f}", fontsize=9, color=INK, loc="left")
+        figure.colorbar(drawn, ax=panel, label="gate", fraction=0.02, pad=0.01)
+    _entitle(figure, high, title, "")
     return figure
 
 

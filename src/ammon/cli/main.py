@@ -22,6 +22,7 @@ from ammon.cli.remember import remember
 from ammon.cli.report import report
 from ammon.cli.run import run
 from ammon.cli.serve import serve
+from ammon.cli.train_energy_transformer import energy_transformer
 
 # what typer raises for a wrong command line; it has no public name of its own
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -39,6 +40,7 @@ app.command("remember")(remember)
 app.command("ask")(ask)
 app.command("serve")(serve)
 app.add_typer(episodes.app, name="episodes")
+train.app.command("energy-transformer")(energy_transformer)
 app.add_typer(train.app, name="train")
 app.command("generate")(generate)
 

@@ -1,6 +1,6 @@
 """`ammon run`: an experiment over a grid of points; rows, a figure and a table out. An interrupted run goes on where it stopped."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,6 +72,14 @@ def cell(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+def estimate(row: Mapping[str, Any], name: str) -> str:
+    """A cell, with its interval if the row holds one."""
+    from ammon.experiments.base import INTERVAL_ENDS
+
+    low, high = (row.get(name + end) for end in INTERVAL_ENDS)
+    return cell(row[name]) if low is None or high is None else f"{cell(row[name])} [{cell(low)}, {cell(high)}]"
+
+
 def shown_columns(table: "pa.Table") -> list[str]:
     """The columns worth a reader's eye: those of measurements, and keys that differ between rows; intervals stand behind their estimate."""
     from ammon.experiments.base import INTERVAL_ENDS
@@ -93,10 +101,10 @@ def _print(asked: "Experiment", table: "pa.Table") -> None:
     names = shown_columns(table)
     shown = Table(box=None, header_style="bold", pad_edge=False)
     for name in names:
-        number = name not in ("memory", "data", "criterion")
+        number = not isinstance(table.column(name)[0].as_py(), str)
         shown.add_column(name, justify="right" if number else "left", no_wrap=True, style=None if number else "cyan")
     for row in table.slice(0, SHOWN).to_pylist():
-        shown.add_row(*(cell(row[name]) for name in names))
+        shown.add_row(*(estimate(row, name) for name in names))
     typer.echo(asked.question + "\n")
     show(shown)
     if len(table) > SHOWN:

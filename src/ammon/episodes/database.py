@@ -109,19 +109,24 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        with self._lock, self.saying("recall"):
-            connection = self.connection
-            outer = self._reading == 0 and not connection.in_transaction
-            if outer:
-                connection.execute("BEGIN")
-                self.transaction += 1
-            self._reading += 1
-            try:
+        with self._lock:
+            if self._reading and self._owner == os.getpid():
+                # inside another one
                 yield
-            finally:
-                self._reading -= 1
-                if outer and connection.in_transaction:
-                    connection.execute("COMMIT")
+                return
+            with self.saying("recall"):
+                connection = self.connection
+                outer = not connection.in_transaction
+                if outer:
+                    connection.execute("BEGIN")
+                    self.transaction += 1
+                self._reading = 1
+                try:
+                    yield
+                finally:
+                    self._reading = 0
+                    if outer and connection.in_transaction:
+                        connection.execute("COMMIT")
 
     def all(self, statement: str, values: Sequence[Any]) -> list[Any]:
         with self.reading():

@@ -9,7 +9,7 @@ from ammon.analysis import figures
 from ammon.analysis.rows import groups, rate
 from ammon.datasets.tasks import associative_recall, copying
 from ammon.experiments.base import Axis, Experiment, Point, Row
-from ammon.experiments.trained import AXES, COLUMNS, Draw, examined, teach
+from ammon.experiments.trained import AXES, COLUMNS, Draw, examined, show_models, teach
 from ammon.nn.configurations import Size
 
 if TYPE_CHECKING:
@@ -64,12 +64,8 @@ def draw(table: "pa.Table") -> "Figure":
     tasks = groups(table, "task")
     figure, axes = figures.panels(len(tasks), 1, wide=2.6)
     for panel, ((task,), rows) in zip(axes, tasks.items()):
-        models = groups(rows, "model")
-        for number, ((_model,), some) in enumerate(models.items()):
-            figures.measured(panel, [number] * len(some), [row["accuracy"] for row in some], number=number, linestyle="none")
-        panel.set_xticks(range(len(models)), [str(model) for (model,) in models], rotation=30, ha="right")
-        panel.set_ylim(0, 1.03)
-        figures.label(panel, "model, a point for each training", "answered right (share)", task)
+        show_models(panel, rows, MODELS)
+        figures.label(panel, "the second layer", "answered right (share)", task)
     return figure
 
 

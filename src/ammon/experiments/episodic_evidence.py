@@ -8,7 +8,7 @@ Adversarial questions (of the other speaker) and turns in shuffled places are th
 
 import functools
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ammon.analysis import figures
 from ammon.analysis.rows import groups
-from ammon.datasets.locomo import CATEGORIES, Conversation, load_locomo
+from ammon.datasets.locomo import CATEGORIES, Conversation, Question, load_locomo
 from ammon.episodes.blend import Blend
 from ammon.episodes.context import Drift, Spread
 from ammon.episodes.embed import Embedder, Hashing, SentenceTransformer, embed
@@ -75,11 +75,41 @@ class Asked:
     reciprocal: Tensor
 
 
+class _Asks:
+    """The questions of a conversation put to its store. Values are kept, for blends come back in other folds."""
+
+    def __init__(self, store: Episodes, talk: Conversation, ids: Mapping[str, int]) -> None:
+        self.store = store
+        self.questions = [(asked, {ids[one] for one in asked.evidence}) for asked in talk.questions]
+        self._values: dict[Blend, float] = {}
+
+    def all(self, blend: Blend) -> Asked:
+        """What is found for every question."""
+        shares, reciprocal = [], []
+        for question, right in self.questions:
+            found = self._found(question, blend, max(DEPTHS))
+            shares.append([recall_at(found, right, depth) for depth in DEPTHS])
+            reciprocal.append(next((1 / rank for rank, one in enumerate(found, start=1) if one in right), 0.0))
+        return Asked(torch.tensor(shares, dtype=torch.float64), torch.tensor(reciprocal, dtype=torch.float64))
+
+    def value(self, blend: Blend) -> float:
+        """The mean by which weights are chosen."""
+        if blend not in self._values:
+            plain = [(question, right) for question, right in self.questions if _counts(question.category, "all")]
+            shares = [recall_at(self._found(question, blend, DEPTH), right, DEPTH) for question, right in plain]
+            self._values[blend] = sum(shares) / len(shares) if shares else 0.0
+        return self._values[blend]
+
+    def _found(self, question: Question, blend: Blend, depth: int) -> list[int]:
+        return [episode.id for episode in self.store.recall(question.text, depth, blend=blend).episodes]
+
+
 def measure(point: Point, *, generator: torch.Generator) -> list[Row]:
     """Rows of one method: all categories that have an answer, each of them, and the adversarial questions."""
     data, embedder, draws = str(point["data"]), str(point["embedder"]), int(point["trials"])
     conversations = _conversations(data)
-    found, blends = _answers(METHODS[str(point["method"])], conversations, _embedder(embedder), generator)
+    method = METHODS[str(point["method"])]
+    found, blends = _answers(method, conversations, _embedder(embedder), generator)
     base = _fusion(data, embedder)
     at = DEPTHS.index(DEPTH)
     rows: list[Row] = []
@@ -94,7 +124,9 @@ def measure(point: Point, *, generator: torch.Generator) -> list[Row]:
         row |= _ends("r10", bootstrap([value[:, at] for value in values], draws, generator))
         row |= {"mrr": _mean([asked.reciprocal[which] for asked, which in zip(found, chosen)]), "gain": _mean(gains)}
         row |= _ends("gain", bootstrap(gains, draws, generator))
-        row["weights"] = " | ".join(_said(blend) for blend in dict.fromkeys(blends))
+        row["weights"] = (
+            " | ".join(dict.fromkeys(_said(blend, method.chosen) for blend in blends)) if method.chosen and category == "all" else None
+        )
         rows.append(row)
     return rows
 
@@ -163,25 +195,22 @@ def _answers(
     """What the method finds in each conversation, and with which blend."""
     with _stores(method, conversations, embedder, generator) as asks:
         if not method.chosen:
-            return [ask(method.blend) for ask in asks], [method.blend]
-        plain = [torch.tensor([_counts(q.category, "all") for q in c.questions], dtype=torch.bool) for c in conversations]
+            return [ask.all(method.blend) for ask in asks], [method.blend]
         ways = [change for name, change in coordinates().items() if name in method.chosen]
         blends = []
         for held in range(len(asks)):
-            others = [(ask, which) for at, (ask, which) in enumerate(zip(asks, plain)) if at != held]
+            others = [ask for at, ask in enumerate(asks) if at != held]
             blends.append(climb(method.blend, lambda blend, others=others: _value(blend, others), ways))  # type: ignore[misc]
-        return [ask(blend) for ask, blend in zip(asks, blends)], blends
+        return [ask.all(blend) for ask, blend in zip(asks, blends)], blends
 
 
-def _value(blend: Blend, asks: Sequence[tuple[Callable[[Blend], Asked], Tensor]]) -> float:
-    return sum(float(ask(blend).shares[which, DEPTHS.index(DEPTH)].mean()) for ask, which in asks) / len(asks)
+def _value(blend: Blend, asks: Sequence["_Asks"]) -> float:
+    return sum(ask.value(blend) for ask in asks) / len(asks)
 
 
 @contextmanager
-def _stores(
-    method: Method, conversations: Sequence[Conversation], embedder: Embedder, generator: torch.Generator
-) -> Iterator[list[Callable[[Blend], Asked]]]:
-    """A store for each conversation, asked all its questions with a blend; answers are kept, for blends come back in other folds."""
+def _stores(method: Method, conversations: Sequence[Conversation], embedder: Embedder, generator: torch.Generator) -> Iterator[list[_Asks]]:
+    """A store for each conversation, asked all its questions with a blend."""
     with tempfile.TemporaryDirectory() as folder:
         stores, asks = [], []
         for number, talk in enumerate(conversations):
@@ -195,26 +224,12 @@ def _stores(
                 time=[place.time for place in places],
                 speaker=[turn.speaker for turn in talk.turns],
             )
-            asks.append(_ask(store, talk, dict(zip((turn.id for turn in talk.turns), ids))))
+            asks.append(_Asks(store, talk, dict(zip((turn.id for turn in talk.turns), ids))))
         try:
             yield asks
         finally:
             for store in stores:
                 store.close()
-
-
-def _ask(store: Episodes, talk: Conversation, ids: Mapping[str, int]) -> Callable[[Blend], Asked]:
-    @functools.cache
-    def ask(blend: Blend) -> Asked:
-        shares, reciprocal = [], []
-        for question in talk.questions:
-            found = [episode.id for episode in store.recall(question.text, max(DEPTHS), blend=blend).episodes]
-            right = {ids[one] for one in question.evidence}
-            shares.append([recall_at(found, right, depth) for depth in DEPTHS])
-            reciprocal.append(next((1 / rank for rank, one in enumerate(found, start=1) if one in right), 0.0))
-        return Asked(torch.tensor(shares, dtype=torch.float64), torch.tensor(reciprocal, dtype=torch.float64))
-
-    return ask
 
 
 @functools.cache
@@ -241,13 +256,10 @@ def _mean(values: Sequence[Tensor]) -> float:
     return float(torch.stack(held).mean())
 
 
-def _said(blend: Blend) -> str:
-    text = f"words {blend.words:g}"
-    if isinstance(blend.context, Spread):
-        text += f" forward {blend.context.forward:g} backward {blend.context.backward:g} rho {blend.context.rho:g}"
-    if isinstance(blend.context, Drift):
-        text += f" drift {blend.context.weight:g}"
-    return f"{text} date {blend.date:g} speaker {blend.speaker:g}"
+def _said(blend: Blend, names: Sequence[str]) -> str:
+    """The weights that were chosen."""
+    values = {"share": blend.words, "date": blend.date, "speaker": blend.speaker, **(vars(blend.context) if blend.context else {})}
+    return " ".join(f"{name} {values[name]:g}" for name in names)
 
 
 EXPERIMENT = Experiment(
@@ -273,7 +285,7 @@ EXPERIMENT = Experiment(
         **with_interval("r10", "share of the gold turns among the first 10"),
         "mrr": Column("mean reciprocal rank of the first gold turn; 0 beyond 50"),
         **with_interval("gain", "r10 less that of fusion, question by question"),
-        "weights": Column("weights chosen, one set for each conversation left out", type=str),
+        "weights": Column("weights chosen, one set for each conversation left out; share is that of words", type=str),
     },
     measure=measure,
     draw=draw,

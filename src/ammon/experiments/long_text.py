@@ -100,12 +100,13 @@ def check(point: Point) -> None:
 def draw(table: "pa.Table") -> "Figure":
     models = groups(table, "model")
     figure, axes = figures.panels(1, 1, wide=5.0)
-    shown = ["all", "never", *map(str, EDGES)]
+    there = set(table.column("distance").to_pylist())
+    shown = [name for name in ("all", "never", *map(str, EDGES)) if name in there]
     for number, ((model,), rows) in enumerate(models.items()):
         places = [{**row, "place": shown.index(row["distance"])} for row in rows]
         figures.measured(axes[0], *line(places, "place", "gain"), name=str(model), number=number, linestyle="none")
     axes[0].axhline(0, color=figures.INK, linewidth=0.8)
-    axes[0].set_xticks(range(len(shown)), [name if name in ("all", "never") else f"from {name}" for name in shown], rotation=30)
+    axes[0].set_xticks(range(len(shown)), [name if name in ("all", "never") else f"from {name}" for name in shown], rotation=30, ha="right")
     figures.label(
         axes[0], f"distance to where the same {CONTEXT + 1} bytes stood before (bytes)", "gain (nats a byte)", "against attention alone"
     )

@@ -244,7 +244,7 @@ EXPERIMENT = Experiment(
         "chance": Axis("share of perfect data within a threshold", (0.05,), least=0.001, most=0.5),
         "levels": Axis("steps of the flow", (60,), least=1),
         "batch": Axis("rows of a training step", (512,), least=1),
-        "level": Axis("last level of noise; by default that of the data", kind=float, least=1e-3),
+        "level": Axis("last level of noise; by default that of the data", kind=float, least=1e-6),
         "recalls": Axis("steps of recall at the last level; by default those of the data", kind=int, least=0),
         "width": Axis("units of a perceptron's layers, or channels of a U-Net", kind=int, least=1),
         "updates": Axis("steps of a network's training", kind=int, least=10),

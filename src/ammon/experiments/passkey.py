@@ -8,7 +8,7 @@ from ammon.analysis import figures
 from ammon.analysis.rows import groups, rate
 from ammon.datasets.tasks import passkey
 from ammon.experiments.base import Axis, Column, Experiment, Point, Row
-from ammon.experiments.trained import AXES, COLUMNS, examined, teach
+from ammon.experiments.trained import AXES, COLUMNS, examined, show_models, teach
 from ammon.nn.configurations import Size
 from ammon.nn.episodic import EpisodicMemory
 from ammon.parts.separations import Softmax
@@ -62,13 +62,9 @@ def draw(table: "pa.Table") -> "Figure":
     kinds = groups(table, "tokens", "read")
     figure, axes = figures.panels(len(kinds), 1, wide=2.2)
     for panel, ((tokens, read), rows) in zip(axes, kinds.items()):
-        models = groups(rows, "model")
-        for number, some in enumerate(models.values()):
-            figures.measured(panel, [number] * len(some), [row["accuracy"] for row in some], number=number, linestyle="none")
-        panel.set_xticks(range(len(models)), [str(model) for (model,) in models], rotation=30, ha="right")
-        panel.set_ylim(0, 1.03)
+        show_models(panel, rows, MODELS)
         title = f"{tokens} tokens" + (f", best {read} read" if read else "")
-        figures.label(panel, "model, a point for each training", "needles found (share)", title)
+        figures.label(panel, "the second layer", "needles found (share)", title)
     return figure
 
 

@@ -1,11 +1,13 @@
 """Trained: a small transformer trained on a task until it answers, and how well. What the experiments on memory in transformers share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from ammon.analysis import figures
 from ammon.datasets.tasks import IGNORED, Questions
 from ammon.experiments.base import Axis, Column
 from ammon.experiments.stored import with_interval
@@ -13,6 +15,9 @@ from ammon.nn.configurations import CONFIGURATIONS, Size
 from ammon.nn.language_model import MemoryTransformer, next_token_loss
 from ammon.training.plan import Plan
 from ammon.training.trainer import Moment, Trained, generator_at, train
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # a batch of so many sequences
 Draw = Callable[[int, torch.Generator], Questions]
@@ -34,7 +39,6 @@ COLUMNS: Mapping[str, Column] = {
     "steps_to_90": Column("step at which 90 % were first answered right", type=int),
     "parameters": Column("numbers that training changes", type=int),
 }
-MODELS = tuple(CONFIGURATIONS)
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,15 @@ def teach(
         torch.manual_seed(seed)
         model = MemoryTransformer(vocabulary, CONFIGURATIONS[configuration](size))
     held = draw(HELD, generator_at(held_seed, 0))
+    kinds = torch.unique(held.kinds[held.targets != IGNORED]).tolist()
 
     def loss(model: nn.Module, moment: Moment) -> torch.Tensor:
         some = draw(batch, moment.generator)
         return next_token_loss(model(some.tokens)[0], some.targets)
 
     def measure(model: nn.Module) -> dict[str, float]:
-        right, asked = answered(model, held)
-        return {"accuracy": sum(right) / sum(asked)}
+        shares = {"accuracy": answered(model, held)} | {f"accuracy_{kind}": answered(model, held, kind) for kind in kinds}
+        return {name: sum(right) / sum(asked) for name, (right, asked) in shares.items()}
 
     plan = Plan(steps, rate, warmup=min(50, steps), every=every, seed=seed)
     trained = train(model, loss, plan, measure=measure, enough=lambda row: row["held_accuracy"] >= enough)
@@ -105,3 +110,15 @@ def examined(
         right += [r for r, a in zip(*some, strict=True) if a]
         asked += [a for a in some[1] if a]
     return right, asked
+
+
+def show_models(panel: "Axes", rows: Sequence[Mapping[str, Any]], models: Sequence[str]) -> None:
+    """The accuracy of each training as a point above the name of its model; a model has one colour in all panels."""
+    names = [name for name in models if any(row["model"] == name for row in rows)]
+    names += sorted({row["model"] for row in rows} - set(models))
+    for place, name in enumerate(names):
+        found = [row["accuracy"] for row in rows if row["model"] == name]
+        number = models.index(name) if name in models else len(models)
+        figures.measured(panel, [place] * len(found), found, number=number, linestyle="none")
+    panel.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    panel.set_ylim(0, 1.03)

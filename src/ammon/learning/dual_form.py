@@ -27,7 +27,7 @@ class DualForm:
     """Matrix products only: what each layer reads is be · h W + f · h S - (G ∘ h aᵀ) δ."""
 
     def plan(self, gates: Gates) -> Spread:
-        kept, surviving = products(gates.momentum), products(1 - gates.decay)
+        kept, surviving = products(torch.stack([gates.momentum, 1 - gates.decay])).unbind()
         begun = kept[..., 0] * gates.momentum[..., :1]
         each = torch.cat([kept * gates.step.unsqueeze(-2), begun.unsqueeze(-1)], -1)
         spread = surviving @ (gates.valid.unsqueeze(-1) * each)
@@ -125,12 +125,13 @@ def _by_halves(gates: Tensor) -> Tensor:
     whole = 1 << (size - 1).bit_length()
     gates = functional.pad(gates, (0, whole - size), value=1.0)
     lead = gates.shape[:-1]
-    blocks = gates.new_ones(*lead, whole, 1, 1)
+    found = torch.eye(whole, dtype=gates.dtype, device=gates.device).repeat(*lead, 1, 1)
     reach = 1
     while reach < whole:
-        early, late = blocks[..., 0::2, :, :], blocks[..., 1::2, :, :]
-        into = gates.reshape(*lead, -1, 2 * reach)[..., reach : reach + 1] * late[..., 0]
-        across = into.unsqueeze(-1) * early[..., -1:, :]
-        blocks = torch.cat([torch.cat([early, torch.zeros_like(across)], -1), torch.cat([across, late], -1)], -2)
+        number = whole // (2 * reach)
+        # the blocks on the diagonal, [*lead, t, i, block]: of each, earlier and later half are known, and what leads from one to the other
+        block = found.view(*lead, number, 2 * reach, number, 2 * reach).diagonal(dim1=-4, dim2=-2)
+        into = gates.view(*lead, number, 2 * reach)[..., None, :, reach] * block[..., reach:, reach, :]
+        block[..., reach:, :reach, :] = into.unsqueeze(-2) * block[..., reach - 1, None, :reach, :]
         reach *= 2
-    return blocks[..., 0, :size, :size]
+    return found[..., :size, :size].contiguous()

@@ -284,7 +284,8 @@ class EpisodicMemory(nn.Module):
                 lasting = torch.full_like(born, NEVER)
                 dies = torch.cat([written[:, spare:].expand(len(born), -1), lasting], 1)[:, : slots.number]
             if self.pool is None:
-                size = max(self.slots, BLOCK)
+                # short against the slots, so that few keys are compared in vain, and not too short for a product
+                size = max(self.slots // 8, BLOCK)
                 blocks = [
                     (slice(start, min(start + size, time)), slice(max(0, start - spare), old.number + min(start + size, time)))
                     for start in range(0, time, size)

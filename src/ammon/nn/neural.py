@@ -139,10 +139,9 @@ class NeuralMemory(nn.Module):
     def _rows(self, x: Tensor, tail: Tensor, places: Packing) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Queries, keys and values [batch, head, time, entry], and the tail of the convolution."""
         mixed, tail = self.convolution(self.project(x), tail, places.count)
-        queries, keys, values = functional.silu(mixed).reshape(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        if self.unit_values:
-            values = _unit(values)
-        return _unit(queries), _unit(keys), values, tail
+        rows = functional.silu(mixed).reshape(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        queries, keys, values = _unit(rows) if self.unit_values else (*_unit(rows[:2]), rows[2])
+        return queries, keys, values, tail
 
     def _gates(self, x: Tensor) -> Gates:
         weight, bias = self.gate.weight, self.gate.bias
@@ -177,7 +176,25 @@ class NeuralMemory(nn.Module):
 
 def _unit(rows: Tensor) -> Tensor:
     """Rows of length 1; rows near 0 stay short, so that their gradients stay finite."""
-    return rows * torch.rsqrt(rows.square().sum(-1, keepdim=True) + 1e-6)
+    found: Tensor = _Unit.apply(rows)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Unit(torch.autograd.Function):
+    """y = r x with r = (|x|² + 1e-6)^(-1/2)."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        scale = torch.rsqrt(rows.square().sum(-1, keepdim=True) + 1e-6)
+        found = rows * scale
+        ctx.save_for_backward(found, scale)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        found, scale = ctx.saved_tensors
+        across: Tensor = torch.addcmul(gradient, found, (found * gradient).sum(-1, keepdim=True), value=-1)
+        return across.mul(scale)
 
 
 def delta_net(dim: int, heads: int = 1, chunk: int = 1, convolution: int = 4) -> NeuralMemory:

@@ -1,0 +1,69 @@
+"""`ammon cost` as a user types it."""
+
+from pathlib import Path
+
+import pytest
+
+from ammon.cli.main import main
+
+
+def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as left:
+        main(["cost", *arguments])
+    shown = capsys.readouterr()
+    return int(left.value.code or 0), shown.out, shown.err
+
+
+def test_it_prints_what_the_formulas_give_and_where_lines_cross(capsys: pytest.CaptureFixture[str]) -> None:
+    from ammon.analysis.cost import attention, neural
+
+    code, out, _ = _run(capsys, "attention", "neural", "--set", "L=64", "--set", "d=32", "--set", "H=2", "--set", "b=8")
+    assert code == 0
+    assert f"{attention(32, 64).flops:,}" in out
+    assert f"{neural(32, 64, heads=2, chunk=8).flops:,}" in out
+    first = next(int(line.split("L = ")[1].split()[0].replace(",", "")) for line in out.splitlines() if "fewer FLOPs" in line)
+    for length, cheaper in ((first, True), (first - 1, False)):
+        assert (neural(32, length, heads=2, chunk=8).flops < attention(32, length).flops) == cheaper
+
+
+def test_over_a_symbol_it_prints_a_row_for_each_value_and_draws_a_figure(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    picture = tmp_path / "cost.png"
+    code, out, _ = _run(capsys, "mac", "mag", "mal", "gate", "--over", "L=64:4096:4:log", "--per", "token", "--out", str(picture))
+    assert code == 0
+    assert out.count("\n   64 ") + out.count("\n4,096 ") == 8
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_expressions_are_in_the_symbols_that_are_not_set(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = _run(capsys, "attention", "episodic-approximate", "--symbols", "--set", "B=1", "--per", "step")
+    assert code == 0
+    assert "FLOPs: 4*L*d + 8*d**2 + 4*d" in out
+    assert "probes" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["atention"], "did you mean attention"),
+        (["--per", "week"], "did you mean step"),
+        (["--set", "d=1,2"], "one value is needed"),
+        (["--set", "d=0"], "at least 1"),
+        (["--set", "d"], "is needed, got 'd'"),
+        (["--over", "Q=1,2"], "did you mean"),
+        (["--over", "d=8:64"], "lo:hi:n"),
+        (["--set", "L=5", "--over", "L=1,2"], "leave one out"),
+        (["--symbols", "--over", "L=1,2"], "leave out --over"),
+        (["--over", "L=8,16", "--out", "no/such/folder/x.png"], "no/such/folder"),
+    ],
+)
+def test_wrong_input_is_refused_in_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
+    code, _, err = _run(capsys, *arguments)
+    assert code == 2
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_layers_and_symbols_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = _run(capsys, "--list")
+    assert code == 0
+    assert "episodic-top-k: d, L, B, bytes, M, k, s, c" in out

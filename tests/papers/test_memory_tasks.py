@@ -1,0 +1,68 @@
+"""Transformers with memories, trained for minutes: which memory learns what. Three trainings each, by the protocols of the experiments.
+
+Multi-query associative recall is that of Arora et al. 2023 (section 3), smaller and denser; the bars are this library's own.
+"""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pytest
+
+from ammon.experiments import binding, passkey, rule_exceptions
+
+pytestmark = pytest.mark.slow
+
+
+def asked(experiment: object, **grid: Sequence[str | int]) -> list[dict[str, float]]:
+    table: pa.Table = experiment.run(grid, workers=1)  # type: ignore[attr-defined]
+    rows: list[dict[str, float]] = table.to_pylist()
+    for row in rows:
+        shown = {key: row[key] for key in row if key in ("task", "model", "run", "tokens", "read", "kind") or key.startswith("gate")}
+        print(shown, f"accuracy {row['accuracy']:.4f}, 90 % at step {row['steps_to_90']} of {row['trained_steps']}")
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "bar"),
+    [
+        ("recall_64", "neural", 0.97),
+        ("recall_64", "hybrid", 0.97),
+        ("recall_128", "attention", 0.98),
+        ("recall_128", "episodic", 0.98),
+        ("rebinding", "neural", 0.95),
+    ],
+)
+def test_a_memory_learns_to_recall_what_was_bound(task: str, model: str, bar: float) -> None:
+    rows = asked(binding, task=(task,), model=(model,))
+    assert len(rows) == 3
+    assert all(row["accuracy"] >= bar for row in rows)
+
+
+def test_recency_helps_an_episodic_memory_to_the_newest_value() -> None:
+    rows = asked(binding, task=("rebinding",), model=("episodic", "episodic_recency"), steps=(600,))
+    plain, recent = ([row["accuracy"] for row in rows if row["model"] == model] for model in ("episodic", "episodic_recency"))
+    assert sum(recent) > sum(plain)
+
+
+def test_a_hybrid_finds_needles_beyond_its_window_in_texts_ten_times_longer_than_in_training() -> None:
+    rows = asked(passkey, model=("hybrid",))
+    sparse = [row["accuracy"] for row in rows if row["tokens"] == 1024 and row["read"] == 8]
+    assert len(sparse) == 3
+    assert min(sparse) >= 0.95
+
+
+def test_attention_alone_finds_none() -> None:
+    # steps enough for the hybrid to be at .9
+    rows = asked(passkey, model=("attention",), steps=(800,))
+    assert max(row["accuracy"] for row in rows) <= 0.03
+
+
+def test_a_neural_memory_learns_the_rule_before_the_exceptions_and_a_hybrid_both() -> None:
+    rows = asked(rule_exceptions, model=("neural", "hybrid"))
+    found = {(row["model"], row["kind"], row["run"]): row["accuracy"] for row in rows}
+    learned = {(row["model"], row["kind"], row["run"]): row["steps_to_90"] for row in rows}
+    for run in range(3):
+        assert found["neural", "rule", run] >= 0.95
+        assert learned["neural", "rule", run] < learned["neural", "exception", run]
+        assert found["hybrid", "rule", run] >= 0.9
+        assert found["hybrid", "exception", run] >= 0.9
