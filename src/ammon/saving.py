@@ -8,7 +8,7 @@ import importlib
 import inspect
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from ammon.energies.base import Synapse
+from ammon.energies.network import EnergyNetwork
 from ammon.memories.base import Memory
 from ammon.nn.state import State
 
@@ -28,18 +30,18 @@ FLOORS = ("parts", "learning", "memories", "energies")
 FLOORS_OF_STATES = ("nn",)
 
 
-def save(memory: Memory, path: str | os.PathLike[str]) -> None:
-    """Write the memory, contents and all, to `path`; an older file there is replaced only once the new one is whole."""
+def save(memory: Memory | EnergyNetwork, path: str | os.PathLike[str]) -> None:
+    """Write the memory or energy network, contents and all, to `path`; an older file is replaced only once the new one is whole."""
     write_tensors("save", path, memory.state_dict(), {"format": FORMAT, "memory": json.dumps(_describe(memory))})
 
 
-def load(path: str | os.PathLike[str], *, classes: Iterable[type] = ()) -> Memory:
-    """Read a memory that `save` wrote, on the CPU. classes: your own parts or memories that the file names."""
+def load(path: str | os.PathLike[str], *, classes: Iterable[type] = ()) -> Memory | EnergyNetwork:
+    """Read what `save` wrote, on the CPU. classes: your own parts, synapses or memories that the file names."""
     tensors, metadata = read_tensors("load", path, FORMAT, "ammon.save")
     known = {_name(cls): cls for cls in classes}
     try:
         memory = _make(json.loads(metadata["memory"]), known)
-        if not isinstance(memory, Memory):
+        if not isinstance(memory, Memory | EnergyNetwork):
             raise TypeError(f"{type(memory).__name__} is no memory")
         memory.load_state_dict(tensors, assign=True)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -123,15 +125,26 @@ def _describe(value: Any) -> Any:
         return value
     if isinstance(value, Tensor):
         return value.detach().tolist() if value.ndim else value.item()
-    if isinstance(value, list | tuple):
+    if isinstance(value, tuple):
+        return {"items": [_describe(item) for item in value]}
+    if isinstance(value, list):
         return [_describe(item) for item in value]
-    arguments = {}
+    if isinstance(value, Mapping | nn.ModuleDict):
+        return {"named": {name: _describe(item) for name, item in value.items()}}
+    if inspect.isroutine(value):
+        raise TypeError(
+            f"save: the function {value.__qualname__} cannot be saved; write it as a class, an energy as one derived from Synapse."
+        )
+    arguments: dict[str, Any] = {}
     for name, parameter in inspect.signature(type(value)).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         if not hasattr(value, name):
             raise TypeError(f"save: {type(value).__name__} does not keep its argument {name!r}; make it an attribute of the same name.")
-        arguments[name] = _describe(getattr(value, name))
+        held = getattr(value, name)
+        # what a synapse holds stands among the tensors: its description needs the size alone
+        sized = isinstance(value, Synapse) and isinstance(held, Tensor)
+        arguments[name] = {"size": list(held.shape), "truth": held.dtype == torch.bool} if sized else _describe(held)
     return {"class": _name(type(value)), "arguments": arguments}
 
 
@@ -140,6 +153,12 @@ def _make(description: Any, known: dict[str, type]) -> Any:
         return torch.tensor(description)
     if not isinstance(description, dict):
         return description
+    if "items" in description:
+        return tuple(_make(item, known) for item in description["items"])
+    if "named" in description:
+        return {name: _make(item, known) for name, item in description["named"].items()}
+    if "size" in description:
+        return torch.zeros(description["size"], dtype=torch.bool if description["truth"] else None)
     name = description["class"]
     cls = known[name] if name in known else _own_class(name)
     return cls(**{key: _make(value, known) for key, value in description["arguments"].items()})

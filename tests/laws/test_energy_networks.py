@@ -1,6 +1,7 @@
 """Laws of energy networks: one energy, the sum of its tree; its gradients; and the memories that networks are."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -330,6 +331,42 @@ def test_an_energy_that_is_written_alone_works_under_no_grad_and_inference_mode(
     with torch.inference_mode():
         for name, pull in network.forces(network.activations({name: x.clone() for name, x in states.items()})).items():
             torch.testing.assert_close(pull, truth[name])
+
+
+class Quartic(Synapse):
+    """An energy of one's own."""
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self.strength = strength
+
+    def forward(self, *activations: Tensor) -> Tensor:
+        return self.strength * activations[0].pow(4).flatten(1).sum(-1)
+
+
+def test_saved_and_loaded_it_is_the_same_network(tmp_path: Path) -> None:
+    whole = rich()
+    synapses = {name: synapse for name, synapse in whole.synapses.items() if name != "own"} | {"own": Quartic(0.5)}
+    synapses |= {
+        "masked": Attention(draw(2, 6, 3), draw(2, 6, 3), mask=draw(4, 4) > 0),
+        "pool": Pooling(2),
+        "low": LowRank(draw(5, 2), draw(7, 2)),
+    }
+    connections = [*whole.connections, (("tokens", "context"), "masked"), (("image", "pooled"), "pool"), (("label", "hidden"), "low")]
+    neurons = {**whole.neurons, "pooled": Neurons((2, 2, 2), tau=0.0)}
+    network = EnergyNetwork(neurons, synapses, connections).double()  # type: ignore[arg-type]
+    am.save(network, tmp_path / "network")
+    loaded = am.load(tmp_path / "network", classes=[Quartic])
+    assert isinstance(loaded, EnergyNetwork)
+    assert repr(loaded) == repr(network)
+    assert loaded.connections == network.connections
+    states = states_of(network)
+    assert torch.equal(loaded.energy(states), network.energy(states))
+    assert [name for name, _ in loaded.named_parameters()] == [name for name, _ in network.named_parameters()]
+    with pytest.raises(ValueError, match=r"pass it as load\(path, classes=\[...\]\)"):
+        am.load(tmp_path / "network")
+    with pytest.raises(TypeError, match=r"the function .*<lambda> cannot be saved; write it as a class"):
+        am.save(whole, tmp_path / "network")
 
 
 def test_no_items_are_an_empty_answer() -> None:

@@ -72,7 +72,7 @@ class Lagrangian(nn.Module):
     def extra_repr(self) -> str:
         """The arguments of the constructor, as `print(memory)` shows them."""
         names = ("n", "unit", "alpha", "beta", "gamma", "theta", "eps")
-        return ", ".join(f"{name}={float(getattr(self, name)):g}" for name in names if hasattr(self, name))
+        return ", ".join(f"{name}={float(torch.as_tensor(getattr(self, name)).detach()):g}" for name in names if hasattr(self, name))
 
     def forward(self, x: Units) -> Units:
         """The activation, so that a Lagrangian serves as a layer."""
