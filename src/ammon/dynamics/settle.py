@@ -136,14 +136,14 @@ def _iterate(update: Update, cue: Tensor, steps: int, judge: Judge, keep: bool) 
         state = new if everyone else state.index_copy(0, rows, new)
         if keep:
             seen.append(state)
-            stops = still | back
-            if everyone:
-                count += 1
-            else:
-                count[rows] += 1
-            if bool(stops.any()):
-                converged[rows], cycled[rows] = still, back
-                rows = rows[~stops]
+        stops = still | back
+        if everyone:
+            count += 1
+        else:
+            count[rows] += 1
+        if bool(stops.any()):
+            converged[rows], cycled[rows] = still, back
+            rows = rows[~stops]
     return Recall(state, count, converged, cycled, torch.stack(seen) if keep else None), last
 
 
