@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ammon.energies.attention import Attention
 from ammon.nn.energy_transformer import EnergyTransformer
 
 BATCH, TOKENS, DIM = 3, 7, 10
@@ -98,6 +99,17 @@ def test_the_energy_is_that_of_the_paper_summed_token_by_token(own: bool, masked
     energy = layer.energy(x, **given)
     torch.testing.assert_close(energy, energy_by_loops(layer, x, **given), rtol=1e-12, atol=0)
     torch.testing.assert_close(energy, sum(layer.terms(x, **given).values()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_energy_and_its_pull_are_those_of_the_attention_synapse(own: bool) -> None:
+    layer, x = make(own=own).requires_grad_(False), draw(BATCH, TOKENS, DIM)
+    synapse = Attention(layer.attention.queries.mT, layer.attention.keys.mT, others=not own)
+    g = layer.norm.activation(x)
+    torch.testing.assert_close(layer.terms(x)["attention"], synapse(g, g), rtol=1e-12, atol=0)
+    seen = None if own else ~torch.eye(TOKENS, dtype=torch.bool)[None, None]
+    towards = sum(synapse.pulls(g, g))
+    torch.testing.assert_close(layer.attention.pull(g, seen), towards, rtol=1e-11, atol=1e-11)
 
 
 @each_case
@@ -376,6 +388,7 @@ def test_beta_is_that_of_attention_and_the_state_is_saved() -> None:
 
 COMPILED = """
 import torch
+from ammon.energies.attention import Attention
 from ammon.nn.energy_transformer import EnergyTransformer
 torch.manual_seed(0)
 layer = EnergyTransformer(10, 2, head_dim=3, memories=13, steps=3, own=False)
