@@ -45,9 +45,10 @@ def test_expressions_are_in_the_symbols_that_are_not_set(capsys: pytest.CaptureF
     ("arguments", "words"),
     [
         (["atention"], "did you mean attention"),
-        (["--per", "week"], "did you mean step"),
+        (["--per", "week"], "did you mean sequence"),
         (["--set", "d=1,2"], "one value is needed"),
         (["--set", "d=0"], "at least 1"),
+        (["--set", "H=3"], "d must be a multiple of H, got 512 and 3"),
         (["--set", "d"], "is needed, got 'd'"),
         (["--over", "Q=1,2"], "did you mean"),
         (["--over", "d=8:64"], "lo:hi:n"),

@@ -115,3 +115,17 @@ def test_a_memory_of_any_depth_stays_finite_over_a_long_stream_of_large_tokens(d
     y, state = layer(30 * torch.randn(2, time, 16))
     (gradient,) = torch.autograd.grad(y.square().mean(), [layer.project.weight])
     assert all(bool(t.isfinite().all()) for t in [y, gradient, *state.named().values()])
+
+
+def test_a_gradient_of_the_gradient_is_that_of_the_scan() -> None:
+    torch.manual_seed(0)
+    x, found = _draw(2, 10, 8), []
+    layer = NeuralMemory(8, 2, Mlp(2, 2), Surprise(4, limit=1.0)).double()
+    scan = NeuralMemory(8, 2, Mlp(2, 2), Surprise(4, limit=1.0, form="scan")).double()
+    scan.load_state_dict(layer.state_dict())
+    for memory in (layer, scan):
+        weights = list(memory.parameters())
+        first = torch.autograd.grad(memory(x)[0].square().sum(), weights, create_graph=True)
+        found.append(torch.autograd.grad(torch.stack([g.square().sum() for g in first]).sum(), weights))
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)

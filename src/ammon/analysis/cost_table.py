@@ -76,12 +76,16 @@ LAYERS: dict[str, tuple[Callable[..., Cost], tuple[str, ...], str]] = {
 }
 
 
-def at(layer: str, values: Mapping[str, Number], per: str = "sequence") -> Cost:
+def at(layer: str, values: Mapping[str, Number], per: str = "sequence", exact: bool = False) -> Cost:
     """The cost of a layer at these values of its symbols; what is not given is as in `SYMBOLS`.
 
     per: "sequence", L tokens from nothing; "token", the mean over those; "chunk" and "step", b tokens or one token after L others.
+    exact: refuse sizes that no layer has, by ValueError.
     """
     make, own, telling = LAYERS[layer]
+    dim, heads = (values.get(name, SYMBOLS[name].value) for name in ("d", "H"))
+    if exact and "H" in own and dim % heads:
+        raise ValueError(f"cost of {layer}: d must be a multiple of H, got {dim} and {heads}.")
     sizes = {SYMBOLS[name].argument: values.get(name, SYMBOLS[name].value) for name in ("d", "L", "B", "bytes", *own)}
     if per in ("chunk", "step"):
         before, sizes["time"] = sizes["time"], 1 if per == "step" else values.get("b", SYMBOLS["b"].value)
@@ -108,7 +112,7 @@ def expressions(layer: str, values: Mapping[str, int], per: str = "sequence") ->
     return {name: whole(getattr(found, name)) for name in QUANTITIES}
 
 
-def crossings(layers: Sequence[str], values: Mapping[str, int], symbol: str, per: str, quantity: str, limit: int = 2**30) -> list[str]:
+def crossings(layers: Sequence[str], values: Mapping[str, int], symbol: str, per: str, quantity: str) -> list[str]:
     """In words, for each two layers, from which value of a symbol on one takes less of a quantity; or that one always does."""
     name, said = QUANTITIES[quantity], []
 
@@ -116,7 +120,8 @@ def crossings(layers: Sequence[str], values: Mapping[str, int], symbol: str, per
         found: Number = getattr(at(layer, {**values, symbol: value}, per), quantity)
         return found
 
-    least = SYMBOLS[symbol].least
+    # no memory is deeper than this
+    least, limit = SYMBOLS[symbol].least, 64 if symbol == "depth" else 2**30
     for place, one in enumerate(layers):
         for other in layers[place + 1 :]:
             signs = [_sign(amount(one, value) - amount(other, value)) for value in (least, limit)]

@@ -51,7 +51,7 @@ def cost(
         _print_expressions(chosen, values, per)
         return
     symbol, points = next(iter(swept.items()), ("L", []))
-    if symbol in values:
+    if swept and symbol in values:
         raise Refusal(f"--over: {symbol} has a value by --set already; leave one out.")
     with refusing():
         _print_table(chosen, values, symbol, points, per)
@@ -99,7 +99,7 @@ def _print_table(chosen: "Sequence[str]", values: dict[str, int], symbol: str, p
         table.add_column(name, justify="right", no_wrap=True)
     for point in points or [values.get(symbol, SYMBOLS[symbol].value)]:
         for layer in chosen:
-            found = at(layer, {**values, symbol: point}, per)
+            found = at(layer, {**values, symbol: point}, per, exact=True)
             table.add_row(f"{point:,}", layer, *(_amount(getattr(found, name)) for name in QUANTITIES))
     typer.echo(f"Per {per}; forward; {_settings(chosen, values, symbol)}\n")
     show(table)
