@@ -173,4 +173,5 @@ def test_images_are_made_by_recall_and_by_a_unet() -> None:
 
 
 def test_all_experiments_of_the_issue_are_there() -> None:
-    assert set(TINY) | {"capacity", "basins", "local_rules"} == set(EXPERIMENTS)
+    # the last has a test of its own, on a file of conversations
+    assert set(TINY) | {"capacity", "basins", "local_rules", "episodic_evidence"} == set(EXPERIMENTS)
