@@ -3,29 +3,24 @@
 The batch is drawn alike in every process, so training does not depend on how many there are beyond rounding.
 """
 
+import atexit
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 
-@contextmanager
-def processes() -> Iterator[tuple[int, int]]:
-    """This process's number and how many there are: (0, 1), or what torchrun says. A group begun here ends with the context."""
-    if distributed.is_initialized():
-        yield distributed.get_rank(), distributed.get_world_size()
-        return
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        yield 0, 1
-        return
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield distributed.get_rank(), distributed.get_world_size()
-    finally:
-        distributed.destroy_process_group()
+def processes() -> tuple[int, int]:
+    """This process's number and how many there are: (0, 1), or what torchrun says. A group begun here ends with the process."""
+    if not distributed.is_initialized():
+        if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+            return 0, 1
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        # a second group would find the addresses of the first in torchrun's store, and could wait for them for ever
+        atexit.register(distributed.destroy_process_group)
+    return distributed.get_rank(), distributed.get_world_size()
 
 
 def shared(model: nn.Module, world: int) -> nn.Module:

@@ -85,7 +85,8 @@ def train(
     """
     if plan.patience is not None and measure is None:
         raise ValueError("train: patience counts measurements of the held-out loss; give measure=, or leave patience out.")
-    with torch.enable_grad(), processes() as (rank, world), _interrupts() as interrupted:
+    rank, world = processes()
+    with torch.enable_grad(), _interrupts() as interrupted:
         work = _Work(model, loss, plan, None if folder is None else Path(folder), dict(about or {}), rank, world, watch)
         called = shared(model, world)
         progress, rows = work.begin()
