@@ -14,7 +14,7 @@ import pytest
 
 import ammon as am
 from ammon.catalog import CATALOG
-from ammon.experiments.base import Grid, Value
+from ammon.experiments.base import Value
 from ammon.experiments.grid import name_of, points, seed_of
 from ammon.experiments.laboratory import EXPERIMENTS
 from ammon.experiments.store import PARTS
@@ -45,11 +45,14 @@ def test_an_experiment_says_what_it_asks_and_of_what(name: str) -> None:
     assert all(column.meaning for column in experiment.columns.values())
     assert set(experiment.memories) <= set(CATALOG)
     assert all(experiment.fits(CATALOG[memory]) for memory in experiment.memories)
-    given: Grid = {"data": (__file__,)} if "data" in experiment.axes else {}
-    asked = points(experiment, given, None, None)
+    if "data" in set(experiment.axes) - set(experiment.grid):
+        with pytest.raises(ValueError, match="data=FILE"):
+            points(experiment, None, None, None)
+        return
+    asked = points(experiment, None, None, None)
     assert len({name_of(name, point, 0) for point in asked}) == len(asked)
     # what an axis gives by default it also takes
-    assert points(experiment, {**experiment.grid, **given}, None, None) == asked
+    assert points(experiment, experiment.grid, None, None) == asked
 
 
 def test_a_point_is_named_by_all_that_it_is() -> None:
