@@ -134,12 +134,13 @@ def write_and_read_at_once(path: Path, seconds: float) -> None:
         most = 0
         with Episodes.open(path) as store:
             while time.monotonic() < end:
-                found = store.recall("part 1", k=10_000)
+                found = store.recall("part 1", k=10**6)
+                # a choice of the best would cut batches
+                assert len(found) == found.searched
                 sessions: dict[str, int] = {}
                 for item in found:
                     sessions[item.episode.session] = sessions.get(item.episode.session, 0) + 1
                 assert set(sessions.values()) <= {BATCH}, "a reader saw half a batch"
-                assert len(found) == found.searched
                 latest = {name for name in sessions if name.endswith("-0")}
                 most = max(most, len(sessions))
                 assert len(latest) >= (1 if most else 0)
