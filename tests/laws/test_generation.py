@@ -139,3 +139,15 @@ def test_bad_input_is_refused_with_a_sentence() -> None:
             Choice(**given)
     with pytest.raises(ValueError, match="layers must be"):
         Size(layers=0)
+
+
+def test_the_neural_memory_of_a_configuration_does_not_run_away_in_long_texts() -> None:
+    """Large steps, long momentum, hardly any decay: without a limit on gradients its weights reach 10¹² in 1024 tokens."""
+    torch.manual_seed(0)
+    [memory] = [
+        module for block in CONFIGURATIONS["neural"](Size(dim=64)) for module in block.modules() if isinstance(module, NeuralMemory)
+    ]
+    with torch.no_grad():
+        memory.gate.bias.copy_(torch.tensor([3.0, 3.0, 4.6, 4.6, -6.9, -6.9]))
+        _, state = memory(torch.randn(2, 1024, 64))
+    assert state.weights[0].abs().amax() < 100

@@ -122,7 +122,8 @@ def _attention(size: Size) -> Attention:
 
 
 def _neural(size: Size) -> NeuralMemory:
-    return NeuralMemory(size.dim, size.heads, Mlp(size.depth), Surprise(size.chunk), unit_values=size.depth > 1)
+    # unbounded steps that were learned on short texts can run away in long ones
+    return NeuralMemory(size.dim, size.heads, Mlp(size.depth), Surprise(size.chunk, limit=4.0), unit_values=size.depth > 1)
 
 
 def _episodic(size: Size) -> EpisodicMemory:
