@@ -28,6 +28,7 @@ check: $(READY)
 
 papers: $(READY)
 	$(BIN)/python -m pytest -q -m "slow or not slow" tests/papers
+	$(BIN)/python -m pytest -q -m slow --ignore tests/papers
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -87,6 +87,7 @@ def stops(recalls: list[list[int]], length: int) -> Lists:
     return replace(studied, recalls=torch.where(place < counts.flatten().unsqueeze(-1), place, NONE))
 
 
+@pytest.mark.slow
 def test_draws_are_from_the_posterior_that_quadrature_gives() -> None:
     pytest.importorskip("nutpie")
     # with the same chance X1 at every output a subject's stops are binomial, whatever is recalled

@@ -405,6 +405,7 @@ for given in ({}, {"mask": mask}, {"mask": mask, "edges": edges}):
 """
 
 
+@pytest.mark.slow
 def test_the_layer_compiles_in_one_graph() -> None:
     # a process of its own: the hooks that check shapes and types while the tests run break the graph
     done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, timeout=300)

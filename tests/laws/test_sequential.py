@@ -213,6 +213,7 @@ def _digit_curve(tasks: tuple[list[Task], list[Task]], study: Study, seed: int, 
     return retained(curve)
 
 
+@pytest.mark.slow
 def test_consolidation_and_rehearsal_help_a_dense_classifier_on_split_digits() -> None:
     """Even or odd, five pairs of digits in order, accuracy on unseen ones after the last; paired t-tests, 5 seeds, one-sided p < .01."""
     tasks = _digits(pairs=True)
