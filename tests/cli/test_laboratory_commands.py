@@ -10,26 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ammon.cli.main import main
 from ammon.experiments.laboratory import EXPERIMENTS
 
 Typed = Callable[..., tuple[int, str, str]]
 QUICK = ("--grid", "dim=20,40", "--grid", "flips=0.1", "--grid", "cues=3", "--trials", "2", "--workers", "1")
-
-
-@pytest.fixture
-def typed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Typed:
-    """Run a command in an empty folder; its exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            main(arguments)
-        said = capsys.readouterr()
-        assert isinstance(left.value.code, int)
-        return left.value.code, said.out, said.err
-
-    return run
 
 
 def test_experiments_lists_every_experiment_and_its_question(typed: Typed) -> None:

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from ammon.nn.drifting import Drift
 from ammon.nn.episodic import EpisodicMemory, EpisodicState
-from ammon.nn.joint import JointState, Memories, ask
+from ammon.nn.joint import Joint, JointState, Memories, ask
 from ammon.nn.packing import only, packing
 from ammon.nn.state import Mode
 
 
-class Parallel(nn.Module):
+class Parallel(Joint):
     """y = x + W [m_1(norm(x)); ...; m_n(norm(x))]: all see the same, and what they give is put together and projected."""
 
     def __init__(self, memories: Mapping[str, nn.Module]) -> None:
@@ -26,14 +26,6 @@ class Parallel(nn.Module):
         self.dim = self.memories.dim
         self.norm = nn.RMSNorm(self.dim)
         self.join = nn.Linear(len(memories) * self.dim, self.dim, bias=False)
-
-    def init_state(self, batch: int) -> JointState:
-        """The state of `batch` rows that have seen nothing."""
-        return self.memories.init_state(batch)
-
-    def reset(self, state: JointState, rows: Tensor) -> JointState:
-        """The state with the rows [batch] that are True as if they had seen nothing."""
-        return self.memories.reset(state, rows)
 
     def forward(
         self,
@@ -53,7 +45,7 @@ class Parallel(nn.Module):
         return only(x + self.join(torch.cat(given, -1)), mask), after
 
 
-class Series(nn.Module):
+class Series(Joint):
     """h_i = h_{i-1} + m_i(norm_i(h_{i-1})), h_0 = x, y = h_n: in the order given, attention → memory or memory → attention."""
 
     def __init__(self, memories: Mapping[str, nn.Module]) -> None:
@@ -61,14 +53,6 @@ class Series(nn.Module):
         self.memories = Memories("Series", memories)
         self.dim = self.memories.dim
         self.norms = nn.ModuleList(nn.RMSNorm(self.dim) for _ in memories)
-
-    def init_state(self, batch: int) -> JointState:
-        """The state of `batch` rows that have seen nothing."""
-        return self.memories.init_state(batch)
-
-    def reset(self, state: JointState, rows: Tensor) -> JointState:
-        """The state with the rows [batch] that are True as if they had seen nothing."""
-        return self.memories.reset(state, rows)
 
     def forward(
         self, x: Tensor, state: JointState | None = None, *, mask: Tensor | None = None, boundary: Tensor | None = None
@@ -88,7 +72,7 @@ class Series(nn.Module):
         return only(x, mask), JointState(tuple(after))
 
 
-class SharedBank(nn.Module):
+class SharedBank(Joint):
     """Layers that read one bank: h += m_i(norm(h)), h += read_i(norm(h)), in turn. The bank is written once, from norm(x).
 
     layers: those between the reads, e.g. attention, by name. Each read has queries, sharpness and projection of its own; keys, values and
@@ -105,14 +89,6 @@ class SharedBank(nn.Module):
         self.norms = nn.ModuleList(nn.RMSNorm(self.dim) for _ in range(2 * len(layers)))
         # the first reads with what the bank has
         self.reads = nn.ModuleList(bank.read.alike() for _ in range(len(layers) - 1))
-
-    def init_state(self, batch: int) -> JointState:
-        """The state of `batch` rows that have seen nothing: the bank's, then the layers'."""
-        return self.memories.init_state(batch)
-
-    def reset(self, state: JointState, rows: Tensor) -> JointState:
-        """The state with the rows [batch] that are True as if they had seen nothing."""
-        return self.memories.reset(state, rows)
 
     def forward(
         self, x: Tensor, state: JointState | None = None, *, mask: Tensor | None = None, boundary: Tensor | None = None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ammon.nn.attention import Attention
-from ammon.nn.joint import JointState, Memories
+from ammon.nn.joint import Joint, JointState, Memories
 from ammon.nn.packing import only
 from ammon.nn.state import Mode
 from ammon.shapes import check_count
@@ -46,7 +46,7 @@ class Gate(nn.Module):
         return f"{', '.join(self.names)}, {self.kind}"
 
 
-class Hybrid(nn.Module):
+class Hybrid(Joint):
     """Any named memories, each normalised before they are mixed, as else the larger would decide.
 
     gate: "sigmoid", each source on its own, or "softmax", as shares of 1. per: one gate a "token", a "head" (`heads` equal parts of the
@@ -77,14 +77,6 @@ class Hybrid(nn.Module):
         # what is read may be tiny, so the floor of the norm is too
         self.norms = nn.ModuleList(nn.RMSNorm(dim, eps=1e-6) for _ in memories)
         self.gate = Gate(dim, self.memories.names, _shares(self.memories, start), gate, groups)
-
-    def init_state(self, batch: int) -> JointState:
-        """The state of `batch` rows that have seen nothing."""
-        return self.memories.init_state(batch)
-
-    def reset(self, state: JointState, rows: Tensor) -> JointState:
-        """The state with the rows [batch] that are True as if they had seen nothing."""
-        return self.memories.reset(state, rows)
 
     def forward(
         self,

@@ -70,6 +70,20 @@ class Memories(nn.Module):
         return list(self.layers.values())
 
 
+class Joint(nn.Module):
+    """What blocks of several memories share: their states stand side by side."""
+
+    memories: Memories
+
+    def init_state(self, batch: int) -> JointState:
+        """The state of `batch` rows that have seen nothing, in the order of the memories."""
+        return self.memories.init_state(batch)
+
+    def reset(self, state: JointState, rows: Tensor) -> JointState:
+        """The state with the rows [batch] that are True as if they had seen nothing."""
+        return self.memories.reset(state, rows)
+
+
 def ask(layer: Any, x: Tensor, state: Any, mask: Tensor | None, mode: Mode, boundary: Tensor | None) -> tuple[Tensor, Any]:
     """One call of a layer; the boundary only for a memory that knows what to do with it."""
     if isinstance(layer, EpisodicMemory) and layer.takes_boundary:
