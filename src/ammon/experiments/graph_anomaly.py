@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ammon.analysis import figures
-from ammon.analysis.rows import groups, line, mean
+from ammon.analysis.rows import groups, mean
 from ammon.datasets.graphs import AnomalousGraph, anomalous_graph
 from ammon.experiments.base import Axis, Column, Experiment, Point, Row
 from ammon.experiments.stored import with_interval
@@ -52,7 +52,8 @@ def measure(point: Point, *, generator: torch.Generator) -> Row:
             generator=generator,
         )
         seed = int(torch.randint(2**31, (), generator=generator))
-        model = detector(str(point["model"]), graph.features.shape[1], dim=int(point["dim"]), descents=int(point["descents"]), seed=seed)
+        name, features, dim = str(point["model"]), graph.features.shape[1], int(point["dim"])
+        model = detector(name, features, dim=dim, descents=int(point["descents"]), step=float(point["step"]), seed=seed)
         rate, steps = float(point["rate"]), int(point["steps"])
         plan = Plan(steps, rate, warmup=steps // 10, every=max(1, steps // 20), seed=seed)
         scores.append(detect(graph, model, labelled=float(point["labelled"]), plan=plan))
@@ -66,7 +67,7 @@ def measure(point: Point, *, generator: torch.Generator) -> Row:
 
 
 def detector(
-    model: str, features: int, *, dim: int = 32, heads: int = 4, descents: int = 4, step: float = 0.5, seed: int = 0
+    model: str, features: int, *, dim: int = 32, heads: int = 4, descents: int = 2, step: float = 0.2, seed: int = 0
 ) -> NodeClassifier:
     """A new classifier of two classes around one of the MODELS: an Energy Transformer, or another block of as many parameters."""
     with torch.random.fork_rng([]):
@@ -130,13 +131,20 @@ def detect(graph: AnomalousGraph, model: NodeClassifier, *, labelled: float = 0.
 
 
 def draw(table: "pa.Table") -> "Figure":
-    figure, axes = figures.panels(2, 1, wide=2.8, high=2.5)
-    for panel, (column, name) in zip(axes, (("macro_f1", "macro-F1"), ("auc", "area under the curve")), strict=True):
-        for number, (model, rows) in enumerate(groups(table, "model").items()):
-            figures.measured(panel, *line(rows, "labelled", column), name=NAMES[str(model[0])], number=number)
+    figure, axes = figures.panels(2, 1, wide=2.6, high=2.6)
+    names = [name for name in MODELS if name in set(table.column("model").to_pylist())]
+    for panel, (column, title) in zip(axes, (("macro_f1", "macro-F1"), ("auc", "area under the curve")), strict=True):
+        for number, ((labelled,), rows) in enumerate(groups(table, "labelled").items()):
+            for row in rows:
+                place = names.index(row["model"]) + 0.12 * number
+                figures.measured(panel, [place], [row[column]], number=number, name="" if row is not rows[0] else f"{labelled:g} labelled")
+                panel.plot(
+                    [place, place], [row[f"{column}_low"], row[f"{column}_high"]], color=figures.COLOURS[number % len(figures.COLOURS)]
+                )
+        panel.set_xticks(range(len(names)), [NAMES[name] for name in names], rotation=25, ha="right")
         panel.set_ylim(0.38, 1.03)
-        figures.label(panel, "share of the nodes with a label", name)
-    figures.legend(axes[0], loc="lower right")
+        figures.label(panel, "block", title)
+    figures.legend(axes[0], loc="lower left")
     return figure
 
 
@@ -156,15 +164,16 @@ EXPERIMENT = Experiment(
     ),
     axes={
         "model": Axis("block between embedding and reading", MODELS, choices=MODELS),
-        "labelled": Axis("share of the nodes that train", (0.1, 0.4), least=0.01, most=0.9),
-        "nodes": Axis("of a graph", (500,), least=50, kind=int),
+        "labelled": Axis("share of the nodes that train", (0.4,), least=0.01, most=0.9),
+        "nodes": Axis("of a graph", (1000,), least=50, kind=int),
         "degree": Axis("edges of a node, mean", (10.0,), least=1),
         "apart": Axis("share of edges within communities", (0.9,), least=0, most=1),
         "noise": Axis("of features, in units of the spread of the communities' means", (0.5,), least=0),
         "share": Axis("of the nodes that are anomalies", (0.1,), least=0.01, most=0.5),
         "dim": Axis("width of a token", (32,), kind=int, least=4),
-        "descents": Axis("steps of the Energy Transformer", (4,), kind=int, least=1),
-        "steps": Axis("of training", (100,), kind=int, least=1),
+        "descents": Axis("steps of the Energy Transformer", (2,), kind=int, least=1),
+        "step": Axis("size of each of these", (0.2,), least=1e-6),
+        "steps": Axis("of training", (150,), kind=int, least=1),
         "rate": Axis("largest learning rate", (0.01,), least=1e-6),
     },
     columns={
