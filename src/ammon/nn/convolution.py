@@ -9,6 +9,10 @@ from ammon.nn.packing import last
 from ammon.shapes import check_count
 
 
+# tokens whose products are summed at a time
+BLOCK = 128
+
+
 class ShortConvolution(nn.Module):
     """Depthwise, without bias; y_t = Σ_j w_j x_{t-width+1+j}. The tail [batch, width - 1, channel] is what came before, zeros at first."""
 
@@ -54,13 +58,15 @@ class _Mixed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         weight, x = ctx.saved_tensors
-        to_x, product = gradient * weight[-1], gradient * x
-        to_weight = [product.sum((0, 1))]
+        to_x, to_weight = gradient * weight[-1], [torch.zeros_like(weight[0]) for _ in weight]
         for back in _lags(weight, x):
-            later, earlier = gradient[:, back:], x[:, :-back]
-            to_x[:, :-back].addcmul_(later, weight[-1 - back])
-            to_weight.insert(0, (later * earlier).sum((0, 1)))
-        to_weight = [torch.zeros_like(weight[0])] * (len(weight) - len(to_weight)) + to_weight
+            to_x[:, :-back].addcmul_(gradient[:, back:], weight[-1 - back])
+        # in blocks that stay in the cache
+        for start in range(0, x.shape[1], BLOCK):
+            end = min(start + BLOCK, x.shape[1])
+            for back in (0, *_lags(weight, x[:, :end])):
+                first = max(start, back)
+                to_weight[-1 - back] = to_weight[-1 - back] + (gradient[:, first:end] * x[:, first - back : end - back]).sum((0, 1))
         return torch.stack(to_weight), to_x, gradient[:, : ctx.first]
 
 
