@@ -132,16 +132,16 @@ def step_back(
         bend = torch.sub(slopes[layer], inputs[layer + 1], alpha=0.5)
         bends.append(bend.addcmul_(gates[layer], bend, value=-1).mul_(kept.pulled[layer]).mul_(to_errors[layer]))
         to_pull = to_errors[layer] * slopes[layer]
-        add_product(to_errors[layer + 1], to_pull, turn(base[layer + 1], flip))
+        to_errors[layer + 1] = add_product(to_errors[layer + 1], to_pull, turn(base[layer + 1], flip))
         one, other = (plain[layer + 1], to_pull) if flip else (to_pull, plain[layer + 1])
         to_base.append(torch.bmm(one.mT, other))
     to_field = 2 * to_errors[-1]
     to_values = -to_field
     for layer in reversed(range(depth)):
-        add_product(to_inputs[layer], to_field, turn(base[layer], not flips[layer]))
+        to_inputs[layer] = add_product(to_inputs[layer], to_field, turn(base[layer], not flips[layer]))
         one, other = (to_field, inputs[layer]) if flips[layer] else (inputs[layer], to_field)
         if layer:
-            add_product(to_base[layer - 1], one.mT, other)
+            to_base[layer - 1] = add_product(to_base[layer - 1], one.mT, other)
             # silu'' = 2 (1 - σ) (silu' - silu / 2)
             to_field = torch.mul(to_inputs[layer], slopes[layer - 1]).add_(bends[layer - 1], alpha=2)
         else:
@@ -173,7 +173,7 @@ def _of_writing(
         to_inputs.append(to_large if flip else to_small)
         to_errors.append(to_small if flip else to_large)
         flat = end.reshape(len(end), 2, -1)
-        add_product(to_mixing, flat, both.reshape(len(both), 2, -1).mT)
+        to_mixing = add_product(to_mixing, flat, both.reshape(len(both), 2, -1).mT)
         to_held.append(torch.bmm(share.mixing.mT, flat).reshape(end.shape))
     return to_inputs, to_errors, to_left, to_mixing, to_held
 
@@ -200,20 +200,20 @@ def _of_reading(
         h, overlap = hidden[layer], kept.overlaps[layer]
         to_weight = torch.bmm(to_out, errors[layer].mT).neg_()
         to_written.addcmul_(to_weight, overlap)
-        add_product(to_errors[layer], (overlap * share.written).mT, to_out, -1)
+        to_errors[layer] = add_product(to_errors[layer], (overlap * share.written).mT, to_out, -1)
         to_overlap = to_weight.mul_(share.written)
         if flips[layer]:
             to_both.add_(apart(to_out, halves.pop()))
             to_half = double(to_out, share.both)
             to_hidden = torch.bmm(to_half, here[layer])
-            add_product(to_held[layer], to_half.mT, h)
+            to_held[layer] = add_product(to_held[layer], to_half.mT, h)
         else:
             lead = torch.bmm(to_out, here[layer].mT)
             to_both.add_(apart(h, lead))
             to_hidden = merge(lead, share.both)
-            add_product(to_held[layer], double(h, share.both).mT, to_out)
-        add_product(to_hidden, to_overlap, inputs[layer])
-        add_product(to_inputs[layer], to_overlap.mT, h)
+            to_held[layer] = add_product(to_held[layer], double(h, share.both).mT, to_out)
+        to_hidden = add_product(to_hidden, to_overlap, inputs[layer])
+        to_inputs[layer] = add_product(to_inputs[layer], to_overlap.mT, h)
         to_out = torch.ops.aten.silu_backward(to_hidden, kept.asked[layer - 1]) if layer else to_hidden
     return to_out
 

@@ -175,7 +175,10 @@ def once(function: Callable[..., Any], compiled: bool) -> Callable[..., Any]:
 
 
 def add_product(to: Tensor, one: Tensor, other: Tensor, sign: int = 1) -> Tensor:
-    """to += sign · one @ other, in place; not as `baddbmm_`, which torch's FlopCounterMode does not know."""
+    """to + sign · one @ other, in the place of `to`; not as `baddbmm_`, which torch's FlopCounterMode does not know."""
+    if torch.compiler.is_compiling():
+        # the compiler adds on the way to the next operation, and would copy for a sum in place
+        return torch.add(to, torch.bmm(one, other), alpha=sign)
     return torch.baddbmm(to, one, other, alpha=sign, out=to)
 
 
