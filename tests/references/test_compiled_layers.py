@@ -35,6 +35,7 @@ LAYERS = {
     "episodic, segments": EpisodicMemory(8, 2, 4, Segments(3, "attention"), context=Drift(8, 2, 3, form="fading")),
     "episodic, segments of tokens": EpisodicMemory(8, 2, 4, Segments(3, "each")),
     "hybrid": Hybrid({"attention": Attention(8, 2, 3), "episodic": EpisodicMemory(8, 2, 4)}, "softmax", "head", 2),
+    "stack by surprise": Stack(CONFIGURATIONS["hybrid_surprise"](Size(dim=8, near=3, window=3, chunk=4, slots=3))),
     "stack": Stack(CONFIGURATIONS["hybrid"](Size(dim=8, near=3, window=3, chunk=4, segment=4, slots=8))),
     "of the user": NeuralMemory(8, 2, Functional(nn.Linear(4, 4)), Surprise(4)),
 }
