@@ -23,6 +23,7 @@ from ammon.nn.residual import FeedForward, Residual
 from ammon.nn.segments import PerToken, Segments
 from ammon.nn.stack import Stack
 from ammon.nn.state import State
+from ammon.nn.surprising import Surprising
 from ammon.nn.titans import MemoryAsContext, MemoryAsGate, MemoryAsLayer
 from ammon.parts.separations import Entmax
 from ammon.parts.top_k import TopK
@@ -77,6 +78,12 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
             "attention": Attention(DIM, 2, 4),
             "episodic": EpisodicMemory(DIM, 2, 9, recency=0.1),
             "neural": NeuralMemory(DIM, 2, Mlp(1), Surprise(4)),
+        },
+    ),
+    "hybrid, by surprise": lambda: Hybrid(
+        {
+            "neural": NeuralMemory(DIM, 2, Mlp(2, 2), Surprise(4)),
+            "episodic": EpisodicMemory(DIM, 2, 4, strength=Surprising(least=0.3), evict=Lowest("strength"), sharpness=2.0),
         },
     ),
     "hybrid, softmax per head": lambda: Hybrid(

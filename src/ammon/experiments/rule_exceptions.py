@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
 
-MODELS = ("neural", "episodic", "hybrid")
+MODELS = ("neural", "episodic", "hybrid", "hybrid_surprise")
 SOURCES = ("attention", "neural", "episodic")
 KINDS = {"rule": RULE, "exception": EXCEPTION, "seen": SEEN}
 WORDS = 32
@@ -33,7 +33,13 @@ def measure(point: Point, *, generator: torch.Generator) -> list[Row]:
         drawn,
         2 * WORDS,
         str(point["model"]),
-        Size(dim=int(point["dim"]), heads=int(point["heads"]), segment=1),
+        Size(
+            dim=int(point["dim"]),
+            heads=int(point["heads"]),
+            segment=1,
+            slots=int(point["slots"]) if "slots" in point else None,
+            chunk=int(point.get("chunk", Size.chunk)),
+        ),
         steps=int(point["steps"]),
         batch=int(point["batch"]),
         rate=float(point["rate"]),
@@ -90,12 +96,18 @@ EXPERIMENT = Experiment(
     question="Which memory learns the rule, which the exceptions, and whom does the gate ask?",
     protocol=(
         "Transformers of two layers whose attention sees 16 tokens; the second holds the memory named (hybrid: attention, neural and "
-        f"episodic, gated per token). Each sequence has a table of its own that gives each of four classes of {WORDS} keys (key mod 4) a "
+        "episodic, gated per token; hybrid_surprise: the episodic memory has 8 slots, which keep the tokens that most surprised the neural "
+        f"one). Each sequence has a table of its own that gives each of four classes of {WORDS} keys (key mod 4) a "
         "value. 16 examples and 4 exceptions are shown as pairs, then 40 keys ask: half of them not shown (rule), a quarter exceptions, a "
         "quarter examples (seen). steps_to_90 is of the kind; gate: its mean over the questions of the kind in 128 sequences. A trial is a "
         "new sequence; intervals, 95 %: Wilson over sequences."
     ),
-    axes={"model": Axis("the second layer", MODELS, choices=MODELS), **AXES},
+    axes={
+        "model": Axis("the second layer", MODELS, choices=MODELS),
+        "slots": Axis("of the episodic memory, where not all or 8", kind=int, least=1),
+        "chunk": Axis("tokens of which the neural memory measures the surprise at once, where not 16", kind=int, least=1),
+        **AXES,
+    },
     columns={
         "kind": Column("of question: rule, exception, seen", type=str),
         **COLUMNS,

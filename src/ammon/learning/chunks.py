@@ -9,26 +9,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ammon.learning.dual_form import DualForm, Spread
+from ammon.learning.dual_form import DualForm, Spread, backward
 from ammon.learning.dual_gradient import differentiate
-from ammon.learning.dual_pass import Kept, Pass, Shares, run, shares, turn, turned
-from ammon.learning.fast_weights import Fast, Form, Held, Mlp
+from ammon.learning.dual_pass import Kept, Pass, Shares, run, shares, squares, turn, turned
+from ammon.learning.fast_weights import Fast, Form, Held, Mlp, surprise
 
 Carried = tuple[Tensor | None, Fast, Fast, Fast]
 
 
 def one_by_one(
-    form: Form, network: Any, held: Held, keys: Tensor, values: Tensor, queries: Tensor | None, plan: Any, full: Tensor, limit: float | None
+    form: Form,
+    network: Any,
+    held: Held,
+    keys: Tensor,
+    values: Tensor,
+    queries: Tensor | None,
+    plan: Any,
+    full: Tensor,
+    limit: float | None,
+    noted: list[Tensor] | None = None,
 ) -> Carried:
     """What the queries read [chunk, batch, head, time, value_dim], then the last anchor, weights and momentum.
 
-    full [batch]: how many of the chunks each row fills; what it holds after them is its last anchor.
+    full [batch]: how many of the chunks each row fills; what it holds after them is its last anchor. noted: takes the norm of each token's
+    gradient [batch, head, time], chunk after chunk.
     """
     read, (anchor, weights, momentum, _) = [], held
     for index in range(len(keys)):
         some = None if queries is None else queries[index]
         # the surprise of a chunk that begins here is measured here
         start = anchor if not index else weights
+        if noted is not None:
+            noted.append(norms(network, start, keys[index], values[index]))
         found, weights, momentum = form.chunk(
             network, Held(start, weights, momentum, held.filled), keys[index], values[index], some, form.part(plan, index), limit
         )
@@ -37,6 +49,14 @@ def one_by_one(
         ended = full == index + 1
         anchor = tuple(torch.where(ended.reshape(-1, *[1] * (w.ndim - 1)), w, a) for w, a in zip(weights, anchor))
     return (torch.stack(read) if read else None), anchor, weights, momentum
+
+
+def norms(network: Any, anchor: Fast, keys: Tensor, values: Tensor) -> Tensor:
+    """The norm of each token's gradient, before any limit; in closed form for `Mlp`."""
+    if isinstance(network, Mlp):
+        return squares(*backward(network, anchor, keys, values, None)).squeeze(-1).sqrt()
+    parts = surprise(network, anchor, keys, values, None)
+    return torch.stack([part.flatten(3).square().sum(-1) for part in parts]).sum(0).sqrt()
 
 
 def together(
@@ -243,7 +263,7 @@ def _(keys, values, queries, share, anchor, held, flips, full, least, limit, kee
 
 @_backward_step.register_fake
 def _(keys, values, queries, share, anchor, held, flips, full, least, limit, compiled, kept, read, last, end):  # type: ignore[no-untyped-def]
-    def joined(like):  # type: ignore[no-untyped-def]
+    def joined(like: Tensor) -> Tensor:
         return like.new_empty(like.shape[1], like.shape[0], *like.shape[2:]).transpose(0, 1)
 
     asked = keys.new_empty(0) if queries is None else joined(queries)

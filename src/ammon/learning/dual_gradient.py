@@ -50,7 +50,7 @@ def differentiate(
     to_held: list[Tensor] | None,
 ) -> Gradient:
     """to_read, to_last, to_held: gradients of what the pass read, of its last anchor and of what it holds at the end; None: zeros."""
-    chunks, found = len(keys), []
+    chunks, found, to_anchor = len(keys), list[Owed](), list[Tensor]()
     ends = to_held
     if ends is None and (to_last is not None or compiled):
         ends = [torch.zeros_like(both) for both in held]
@@ -64,14 +64,15 @@ def differentiate(
         base = [weights_of(both) for both in here] if chunk else anchor
         some = None if queries is None else queries[chunk]
         to_some = None if to_read is None else to_read[chunk]
-        found.append(take(keys[chunk], some, share.of(chunk), base, here, flips, limit, kept[chunk], to_some, ends))
-        ends = found[-1].held
+        owed = take(keys[chunk], some, share.of(chunk), base, here, flips, limit, kept[chunk], to_some, ends)
+        ends, to_anchor = owed.held, owed.base
         if chunk:
-            for both, part in zip(ends, found[-1].base):
+            for both, part in zip(ends, to_anchor):
                 weights_of(both).add_(part)
             if to_last is not None and chunk >= least:
                 _toward(ends, to_last, full == chunk)
-    to_anchor = found[-1].base
+        # what has been passed on need not be held
+        found.append(owed._replace(held=[], base=[]))
     if to_last is not None:
         to_anchor = [part + torch.where((full == 0)[:, None, None], other, 0) for part, other in zip(to_anchor, to_last)]
     found.reverse()
@@ -86,7 +87,7 @@ def differentiate(
         None if queries is None else joined([owed.queries for owed in found]),
         Shares(*(torch.stack(parts) for parts in zip(*(owed.share for owed in found)))),
         to_anchor,
-        ends,
+        ends or [],
     )
 
 

@@ -35,11 +35,12 @@ class Parallel(Joint):
         mask: Tensor | None = None,
         mode: Mode = "read-write",
         boundary: Tensor | None = None,
+        surprise: Tensor | None = None,
     ) -> tuple[Tensor, JointState]:
-        """y and the states after the last token; mask, mode, boundary: as for each of the memories. "write-only" gives zeros."""
+        """y and the states after the last token; mask, mode, boundary, surprise: as for each of the memories. "write-only" gives zeros."""
         self.memories.check(x, state, mask, mode)
         x = only(x, mask)
-        given, after = self.memories(self.norm(x), state, mask, mode, boundary)
+        given, after = self.memories(self.norm(x), state, mask, mode, boundary, surprise)
         if mode == "write-only":
             return torch.zeros_like(x), after
         return only(x + self.join(torch.cat(given, -1)), mask), after
@@ -55,9 +56,15 @@ class Series(Joint):
         self.norms = nn.ModuleList(nn.RMSNorm(self.dim) for _ in memories)
 
     def forward(
-        self, x: Tensor, state: JointState | None = None, *, mask: Tensor | None = None, boundary: Tensor | None = None
+        self,
+        x: Tensor,
+        state: JointState | None = None,
+        *,
+        mask: Tensor | None = None,
+        boundary: Tensor | None = None,
+        surprise: Tensor | None = None,
     ) -> tuple[Tensor, JointState]:
-        """y and the states after the last token; mask, boundary: as for each of the memories.
+        """y and the states after the last token; mask, boundary, surprise: as for each of the memories.
 
         There is no mode: what a layer writes depends on what the ones before it have read.
         """
@@ -66,7 +73,7 @@ class Series(Joint):
         parts = [None] * len(self.norms) if state is None else state.parts
         after = []
         for norm, layer, part in zip(self.norms, self.memories.layers.values(), parts, strict=True):
-            y, part = ask(layer, norm(x), part, mask, "read-write", boundary)
+            y, part = ask(layer, norm(x), part, mask, "read-write", boundary, surprise)
             x = x + y
             after.append(part)
         return only(x, mask), JointState(tuple(after))
@@ -91,7 +98,13 @@ class SharedBank(Joint):
         self.reads = nn.ModuleList(bank.read.alike() for _ in range(len(layers) - 1))
 
     def forward(
-        self, x: Tensor, state: JointState | None = None, *, mask: Tensor | None = None, boundary: Tensor | None = None
+        self,
+        x: Tensor,
+        state: JointState | None = None,
+        *,
+        mask: Tensor | None = None,
+        boundary: Tensor | None = None,
+        surprise: Tensor | None = None,
     ) -> tuple[Tensor, JointState]:
         """y and the states after the last token. A token sees the items of the bank that it would see in `EpisodicMemory`."""
         self.memories.check(x, state, mask, "read-write")
@@ -100,14 +113,16 @@ class SharedBank(Joint):
         assert isinstance(bank, EpisodicMemory)
         parts = [None] * (1 + len(layers)) if state is None else state.parts
         # `checked` refuses a state of another kind
-        held, begun = bank.checked(x, cast(EpisodicState | None, parts[0]), mask, "read-write", boundary)
+        held, begun = bank.checked(x, cast(EpisodicState | None, parts[0]), mask, "read-write", boundary, surprise)
         if not x.shape[1]:
-            return x, JointState((held, *(ask(layer, x, part, mask, "read-write", None)[1] for layer, part in zip(layers, parts[1:]))))
+            return x, JointState(
+                (held, *(ask(layer, x, part, mask, "read-write", None, surprise)[1] for layer, part in zip(layers, parts[1:])))
+            )
         places = packing(mask)
-        cues, pages, written = bank.turn(self.norm(x), held, begun, places, "read-write", boundary)
+        cues, pages, written = bank.turn(self.norm(x), held, begun, places, "read-write", boundary, surprise)
         after = [written]
         for number, (layer, part) in enumerate(zip(layers, parts[1:], strict=True)):
-            y, part = ask(layer, self.norms[2 * number](x), part, mask, "read-write", boundary)
+            y, part = ask(layer, self.norms[2 * number](x), part, mask, "read-write", boundary, surprise)
             x = x + y
             read = bank.read if not number else self.reads[number - 1]
             asked = replace(cues, rows=places.pack(self.norms[2 * number + 1](x)))

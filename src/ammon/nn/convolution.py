@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from ammon.nn.packing import last
 from ammon.shapes import check_count
 
-
 # tokens whose products are summed at a time
 BLOCK = 128
 

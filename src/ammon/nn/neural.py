@@ -130,6 +130,28 @@ class NeuralMemory(nn.Module):
         y = torch.zeros_like(x) if read is None else places.unpack(self._mix(read, x.dtype))
         return y, NeuralState(held.anchor, held.weights, held.momentum, held.filled, tail)
 
+    @torch.no_grad()
+    def surprise(self, x: Tensor, state: NeuralState | None = None, *, mask: Tensor | None = None) -> Tensor:
+        """How much each token surprises as `forward` learns it: the norm of its gradient over all heads, before any limit [batch, time].
+
+        Measured at the start of the token's chunk, so of a chunk's tokens none knows the others; 0 where the mask is. Has no gradient.
+        """
+        check_input("NeuralMemory.surprise", x, mask, self.dim, "read-write")
+        aligned, fresh = state is None, self._fresh(x.shape[0])
+        if state is None:
+            state = fresh
+        else:
+            check_state("NeuralMemory.surprise", state, fresh)
+        if not x.shape[1]:
+            return x.new_zeros(x.shape[:2])
+        places = packing(mask)
+        rows = places.pack(x)
+        _, keys, values, _ = self._rows(rows, state.tail, places)
+        with torch.autocast(x.device.type, enabled=False):
+            keys, values = keys.to(state.tail.dtype), values.to(state.tail.dtype)
+            found = self.rule.norms(self.network, state.held, keys, values, self._gates(rows), count=places.count, aligned=aligned)
+        return places.unpack(found.square().sum(1).sqrt())
+
     def extra_repr(self) -> str:
         return f"dim={self.dim}, heads={self.heads}, network={self.network}, rule={self.rule}, momentum={self.momentum}, decay={self.decay}"
 
@@ -182,7 +204,7 @@ def _unit(rows: Tensor) -> Tensor:
 
 def _parts(mixed: Tensor, heads: int) -> Tensor:
     """[batch, time, 3 · dim] as queries, keys and values [3, batch, head, time, entry]."""
-    return mixed.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    return mixed.reshape(*mixed.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
 
 
 def _active(mixed: Tensor, heads: int, units: int) -> tuple[Tensor, Tensor, Tensor]:
