@@ -28,11 +28,13 @@ class Surprise:
 
     limit: a bound on the norm of each token's gradient, g/sqrt(1 + |g|²/limit²); None leaves it as it is. form: "dual" (`Mlp` only),
     "scan" (any network) or "loop" (reference); None takes the fastest that the network allows. All give the same numbers.
+    compiled: the dual form compiles the work of a chunk at its first use, by torch.compile; for networks that are not residual.
     """
 
     chunk: int = 16
     limit: float | None = None
     form: str | None = None
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         check_count("Surprise", "chunk", self.chunk)
@@ -131,7 +133,7 @@ class Surprise:
         form, full = self.form_of(network), total // self.chunk
         keys, values, asked, plan = self._by_chunk(form, keys, values, queries, gates)
         if isinstance(form, DualForm) and isinstance(network, Mlp) and not network.residual:
-            read, anchor, weights, momentum = together(held, keys, values, asked, plan, full, least, self.limit)
+            read, anchor, weights, momentum = together(held, keys, values, asked, plan, full, least, self.limit, self.compiled)
         else:
             read, anchor, weights, momentum = one_by_one(form, network, held, keys, values, asked, plan, full, self.limit)
         return (None if read is None else read.movedim(0, 2).flatten(2, 3)), Held(anchor, weights, momentum, held.filled)
