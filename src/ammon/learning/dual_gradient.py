@@ -84,7 +84,7 @@ def differentiate(
     return Gradient(
         joined([owed.keys for owed in found]),
         joined([owed.values for owed in found]),
-        None if queries is None else joined([owed.queries for owed in found]),
+        None if queries is None else joined([owed.queries for owed in found if owed.queries is not None]),
         Shares(*(torch.stack(parts) for parts in zip(*(owed.share for owed in found)))),
         to_anchor,
         ends or [],
