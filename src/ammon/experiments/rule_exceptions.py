@@ -95,7 +95,8 @@ EXPERIMENT = Experiment(
     name="rule_exceptions",
     question="Which memory learns the rule, which the exceptions, and whom does the gate ask?",
     protocol=(
-        "Transformers of two layers whose attention sees 16 tokens; the second holds the memory named (hybrid: attention, neural and "
+        "Transformers of two layers: the first attends to 4 tokens, the second, in which attention sees 16, holds the memory named "
+        "(hybrid: attention, neural and "
         "episodic, gated per token; hybrid_surprise: the episodic memory has 8 slots, which keep the tokens that most surprised the neural "
         f"one). Each sequence has a table of its own that gives each of four classes of {WORDS} keys (key mod 4) a "
         "value. 16 examples and 4 exceptions are shown as pairs, then 40 keys ask: half of them not shown (rule), a quarter exceptions, a "

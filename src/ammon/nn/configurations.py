@@ -38,7 +38,7 @@ class Size:
     dim: int = 64
     heads: int = 2
     layers: int = 2
-    near: int = 16
+    near: int = 4
     window: int | None = 16
     chunk: int = 16
     depth: int = 1
