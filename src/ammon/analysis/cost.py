@@ -153,7 +153,7 @@ def _norms(layer: nn.Module) -> Cost:
 def _side_by_side(memories: Memories, batch: int, time: int, past: int) -> Cost:
     parts = [cost(part, batch, time, past=past) for part in memories.layers.values()]
     neural = next((part for part in memories.layers.values() if isinstance(part, NeuralMemory)), None)
-    if neural is not None and any(isinstance(part, EpisodicMemory) and part.takes_surprise for part in memories.layers.values()):
+    if neural is not None and any(isinstance(part, EpisodicMemory) and "surprise" in part.takes for part in memories.layers.values()):
         inner = _inner(neural)
         assert inner is not None
         parts.append(surprise(neural.dim, time, inner, continued=past > 0, batch=batch, itemsize=_learned(neural)))
@@ -173,6 +173,7 @@ def _bank(layer: EpisodicMemory) -> Bank:
         strength="surprise" if surprising else "learned" if layer.strength is not None else "",
         every=write.every if isinstance(write, Segments) else 1,
         summary=write.summary if isinstance(write, Segments) else "token",
+        meanings=0 if layer.semantics is None else layer.semantics.size,
         evict="" if layer.evict is None else layer.evict.by,
         read="exact" if isinstance(layer.read.separation, Softmax) else "top-k",
     )

@@ -1,6 +1,7 @@
 """Reading: how a token recalls from the items of an episodic bank. Scores are one inner product of extended cues and keys.
 
-score = sharpness · q·k + match · c_t·c_j + log s_j - λ (t - t_j), for the items that a token may see; the weights are their separation.
+score = sharpness · q·k + match · c_t·c_j + semantic · m_t·m_j + log s_j - λ (t - t_j), for the items that a token may see; the weights are
+their separation.
 """
 
 import math
@@ -50,12 +51,14 @@ class Cues:
     rows: Tensor  # [batch, time, dim]
     inputs: Tensor | None = None  # [batch, time, head, context]: the direction of each token's own input to context
     contexts: Tensor | None = None  # [batch, time, head, context]: as drifted
+    meanings: Tensor | None = None  # [batch, time, feature]: what the items are associated with, in a bank with semantics
 
 
 class Reader(nn.Module):
     """Queries of length 1, per head. Learned per head: the sharpness, the weight `match` of context, and λ, the rate of `recency`.
 
-    match: None reads without context. recency: per token, so the strength of an item falls by exp(-λ) with each; None does without.
+    match: None reads without context; semantic, the weight of associations from before, likewise. recency: per token, so the strength of an
+    item falls by exp(-λ) with each; None does without.
     hops: so often a read is repeated with the context that was reinstated, ρ c + β c_in', where c_in' is the direction of
     (1 - g) c_in + g Σ w_j c_j (Polyn, Norman & Kahana 2009, eq. 1 and 3). It cues this token's next read, and is gone with the token.
     """
@@ -71,6 +74,7 @@ class Reader(nn.Module):
         recency: float | None = None,
         strength: bool = False,
         hops: int = 0,
+        semantic: float | None = None,
     ) -> None:
         super().__init__()
         separation = separation or Softmax()
@@ -84,12 +88,13 @@ class Reader(nn.Module):
         if hops and match is None:
             raise ValueError("Reader: hops reinstate a context, and there is none; give the bank a context.")
         self.dim, self.heads, self.separation, self.hops, self.strength = dim, heads, separation, hops, strength
-        self.start = {"sharpness": sharpness, "match": match, "recency": recency}
+        self.start = {"sharpness": sharpness, "match": match, "recency": recency, "semantic": semantic}
         self.query = nn.Linear(dim, dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
         self.sharpness = nn.Parameter(torch.full((heads,), math.log(sharpness)))
         self.match = _log_parameter("match", match, heads)
         self.recency = _log_parameter("recency", recency, heads)
+        self.semantic = None if semantic is None else nn.Parameter(torch.full((heads,), float(semantic)))
         # reinstatement: g and β, one half at first
         self.reinstated = nn.Parameter(torch.zeros(heads)) if hops else None
         self.drift = nn.Parameter(torch.zeros(heads)) if hops else None
@@ -129,6 +134,10 @@ class Reader(nn.Module):
         if bias is not None:
             keys = torch.cat([keys, bias.to(keys.dtype)], -1)
             queries = torch.cat([queries, torch.ones_like(queries[..., :1])], -1)
+        if self.semantic is not None and cues.meanings is not None:
+            asks = self.semantic.to(queries.dtype)[:, None, None] * cues.meanings[:, None, tokens].to(queries.dtype)
+            queries = torch.cat([queries, asks], -1)
+            keys = torch.cat([keys, items.meanings[:, None, slots].to(keys.dtype).expand(-1, self.heads, -1, -1)], -1)
         if self.match is None or cues.contexts is None or cues.inputs is None:
             return queries, keys, values, shown
         stored = items.contexts[:, slots].transpose(1, 2)
