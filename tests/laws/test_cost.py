@@ -23,6 +23,7 @@ from ammon.nn.drifting import Drift
 from ammon.nn.episodic import EpisodicMemory
 from ammon.nn.evicting import Lowest
 from ammon.nn.hebbian import HebbianMemory
+from ammon.nn.hierarchy import Hierarchy
 from ammon.nn.hybrid import Hybrid
 from ammon.nn.language_model import MemoryTransformer
 from ammon.nn.neural import NeuralMemory
@@ -107,6 +108,8 @@ BLOCKS: dict[str, Callable[[], torch.nn.Module]] = {
     "shared bank": lambda: SharedBank(
         EpisodicMemory(16, 2, 9, context=3, hops=1, recency=0.1), {name: Attention(16, 2, 4) for name in "abc"}
     ),
+    "hierarchy": lambda: Hierarchy(16, 2, 3, 4, 2),
+    "hierarchy, all": lambda: Hierarchy(16, 2, 3, 4, None, "attention"),
     "feed-forward": lambda: Stack([Residual(Attention(16, 2)), FeedForward(16, 3)]),
 }
 

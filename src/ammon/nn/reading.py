@@ -32,6 +32,7 @@ class Pages:
     dies: Tensor | None  # [batch or 1, slot]; None: none dies
     seen: Tensor  # [batch], tokens before this call
     blocks: "tuple[tuple[slice, slice], ...]"  # tokens, and the slots beyond which they see nothing
+    within: Tensor | None = None  # [batch, slot], the column of `Cues.above` that a slot belongs to
 
     def visible(self, tokens: slice, slots: slice) -> Tensor:
         """Bool [batch, token or 1, slot]."""
@@ -52,6 +53,7 @@ class Cues:
     inputs: Tensor | None = None  # [batch, time, head, context]: the direction of each token's own input to context
     contexts: Tensor | None = None  # [batch, time, head, context]: as drifted
     meanings: Tensor | None = None  # [batch, time, feature]: what the items are associated with, in a bank with semantics
+    above: Tensor | None = None  # [batch, head, time, column]: log weights that a level above has given, -inf for what it hides
 
 
 class Reader(nn.Module):
@@ -109,19 +111,26 @@ class Reader(nn.Module):
         recalled: Tensor = self.out(torch.cat(mixed, 2).transpose(1, 2).flatten(2).to(self.out.weight.dtype))
         return recalled.to(cues.rows.dtype)
 
+    def mixed(self, weights: Tensor, pages: Pages, dtype: torch.dtype) -> Tensor:
+        """What weights [batch, head, time, slot] recall: `forward` for those of `weights`."""
+        found: Tensor = self.out((weights @ pages.slots.values.transpose(1, 2)).transpose(1, 2).flatten(2).to(self.out.weight.dtype))
+        return found.to(dtype)
+
     def weights(self, cues: Cues, pages: Pages) -> Tensor:
         """The weights of each token's last read: [batch, head, time, slot]."""
         found = []
         for tokens, slots in pages.blocks:
             asked, keys, _, shown = self._asked(cues, pages, tokens, slots)
-            some = weigh(asked, keys, Dot(), self.separation, shown)
+            bias, shown = _from_above(cues, pages, tokens, slots, shown)
+            some = weigh(asked, keys, Dot(), self.separation, shown, bias)
             found.append(functional.pad(some, (slots.start, pages.slots.number - slots.stop)))
         return torch.cat(found, 2)
 
     def _read(self, cues: Cues, pages: Pages, tokens: slice, slots: slice) -> Tensor:
         """[batch, head, token, entry]."""
         asked, keys, values, shown = self._asked(cues, pages, tokens, slots)
-        return self._retrieve(asked, keys, values, shown)[..., : self.dim // self.heads]
+        bias, shown = _from_above(cues, pages, tokens, slots, shown)
+        return self._retrieve(asked, keys, values, shown, bias)[..., : self.dim // self.heads]
 
     def _asked(self, cues: Cues, pages: Pages, tokens: slice, slots: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Extended cues and keys [batch, head, token or slot, wide], values and what is shown, for the last read."""
@@ -155,14 +164,14 @@ class Reader(nn.Module):
             context = drift(context, brought, beta[:, None])
         return extended(context), keys, values, shown
 
-    def _retrieve(self, asked: Tensor, keys: Tensor, values: Tensor, shown: Tensor) -> Tensor:
+    def _retrieve(self, asked: Tensor, keys: Tensor, values: Tensor, shown: Tensor, bias: Tensor | None = None) -> Tensor:
         """[batch, head, token, at least the width of the values]."""
         wide = keys.shape[-1]
         if isinstance(self.separation, Softmax) and wide > values.shape[-1]:
             # equal widths, and multiples of 8, let torch attend in one kernel
             full = -(-wide // 8) * 8
             asked, keys, values = (functional.pad(rows, (0, full - rows.shape[-1])) for rows in (asked, keys, values))
-        return retrieve(asked, keys, values, Dot(), self.separation, mask=shown)
+        return retrieve(asked, keys, values, Dot(), self.separation, mask=shown, bias=bias)
 
     def _bias(self, pages: Pages, slots: slice) -> Tensor | None:
         """What the age and strength of an item add to its score: [batch, head, slot, 1]."""
@@ -177,6 +186,16 @@ class Reader(nn.Module):
             recent = self.recency.exp().to(since.dtype)[:, None] * since[:, None]
             bias = recent if bias is None else bias + recent
         return None if bias is None else bias[..., None]
+
+
+def _from_above(cues: Cues, pages: Pages, tokens: slice, slots: slice, shown: Tensor) -> tuple[Tensor | None, Tensor]:
+    """What a level above adds to each score [batch, head, token, slot], and what it leaves to be seen."""
+    if cues.above is None or pages.within is None:
+        return None, shown
+    above = cues.above[:, :, tokens]
+    bias = above.gather(-1, pages.within[:, None, None, slots].expand(*above.shape[:3], -1))
+    there = bias > -torch.inf
+    return torch.where(there, bias, 0), shown & there
 
 
 def _log_parameter(name: str, value: float | None, heads: int) -> nn.Parameter | None:
