@@ -17,6 +17,7 @@ from ammon.nn.drifting import Drift
 from ammon.nn.episodic import EpisodicMemory
 from ammon.nn.evicting import Lowest
 from ammon.nn.hebbian import HebbianMemory
+from ammon.nn.hierarchy import Hierarchy
 from ammon.nn.hybrid import Hybrid
 from ammon.nn.neural import NeuralMemory, delta_net, ttt
 from ammon.nn.residual import FeedForward, Residual
@@ -66,6 +67,8 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "episodic, the weakest gives way": lambda: EpisodicMemory(DIM, 2, 5, strength=True, evict=Lowest("strength", 0.01)),
     "episodic, the least used gives way": lambda: EpisodicMemory(DIM, 2, 5, evict=Lowest("use")),
     "episodic, the most redundant gives way": lambda: EpisodicMemory(DIM, 2, 4, Segments(2), evict=Lowest("redundancy"), sharpness=2.0),
+    "hierarchy, segments": lambda: Hierarchy(DIM, 2, segments=4, every=3, top=2, sharpness=2.0),
+    "hierarchy, all segments by attention": lambda: Hierarchy(DIM, 2, 3, 2, None, "attention", sharpness=2.0),
     "hebbian": lambda: HebbianMemory(DIM, 2, 3, decay=0.1),
     "parallel": lambda: Parallel({"attention": Attention(DIM, 2, 4), "episodic": EpisodicMemory(DIM, 2, 9)}),
     "series": lambda: Series({"episodic": EpisodicMemory(DIM, 2, 9), "attention": Attention(DIM, 2, 4)}),

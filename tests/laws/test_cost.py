@@ -23,11 +23,13 @@ from ammon.nn.drifting import Drift
 from ammon.nn.episodic import EpisodicMemory
 from ammon.nn.evicting import Lowest
 from ammon.nn.hebbian import HebbianMemory
+from ammon.nn.hierarchy import Hierarchy
 from ammon.nn.hybrid import Hybrid
 from ammon.nn.language_model import MemoryTransformer
 from ammon.nn.neural import NeuralMemory
 from ammon.nn.residual import FeedForward, Residual
 from ammon.nn.segments import Segments
+from ammon.nn.semantics import Semantics
 from ammon.nn.stack import Stack
 from ammon.nn.state import State
 from ammon.nn.surprising import Surprising
@@ -78,6 +80,10 @@ EPISODIC: dict[str, Callable[[], EpisodicMemory]] = {
     "the least used gives way, top 3": lambda: EpisodicMemory(16, 2, 9, separation=TopK(3), evict=Lowest("use")).requires_grad_(False),
     "the most redundant gives way": lambda: EpisodicMemory(16, 2, 9, evict=Lowest("redundancy")),
     "by surprise": lambda: EpisodicMemory(16, 2, 9, strength=Surprising()),
+    "semantics": lambda: EpisodicMemory(16, 2, 9, semantics=Semantics(torch.eye(3))),
+    "semantics of segments, context, hops": lambda: EpisodicMemory(
+        16, 2, 9, Segments(3), semantics=Semantics.of(torch.eye(3, 5)), context=3, hops=1, recency=0.1
+    ),
     "by surprise, segments": lambda: EpisodicMemory(16, 2, 9, Segments(3), strength=Surprising(), evict=Lowest("strength")),
 }
 
@@ -102,6 +108,8 @@ BLOCKS: dict[str, Callable[[], torch.nn.Module]] = {
     "shared bank": lambda: SharedBank(
         EpisodicMemory(16, 2, 9, context=3, hops=1, recency=0.1), {name: Attention(16, 2, 4) for name in "abc"}
     ),
+    "hierarchy": lambda: Hierarchy(16, 2, 3, 4, 2),
+    "hierarchy, all": lambda: Hierarchy(16, 2, 3, 4, None, "attention"),
     "feed-forward": lambda: Stack([Residual(Attention(16, 2)), FeedForward(16, 3)]),
 }
 
@@ -118,12 +126,16 @@ def counted(layer: Any, batch: int, time: int, past: int) -> tuple[Cost, State, 
     def draw(length: int) -> torch.Tensor:
         return torch.randint(layer.vocabulary, (batch, length)) if tokens else torch.randn(batch, length, layer.dim)
 
-    told = {"surprise": torch.rand(batch, past)} if getattr(layer, "takes_surprise", False) else {}
-    before = layer(draw(past), **told)[1] if past else None
-    told = {"surprise": torch.rand(batch, time)} if told or getattr(layer, "takes_surprise", False) else {}
+    def told(length: int) -> dict[str, torch.Tensor]:
+        if not isinstance(layer, EpisodicMemory):
+            return {}
+        every = {"surprise": torch.rand(batch, length), "items": torch.randint(3, (batch, length))}
+        return {name: said for name, said in every.items() if name in layer.takes}
+
+    before = layer(draw(past), **told(past))[1] if past else None
     # in half of the fused kernels torch counts nothing
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        _, state = layer(draw(time), before, **told)
+        _, state = layer(draw(time), before, **told(time))
     expected = cost(layer, batch, time, past=past)
     assert counter.get_total_flops() == expected.flops
     assert sum(parameter.numel() for parameter in layer.parameters()) == expected.parameters

@@ -15,6 +15,7 @@ from ammon.nn.attention import Attention
 from ammon.nn.configurations import CONFIGURATIONS, Size
 from ammon.nn.drifting import Drift
 from ammon.nn.episodic import EpisodicMemory
+from ammon.nn.hierarchy import Hierarchy
 from ammon.nn.hybrid import Hybrid
 from ammon.nn.neural import NeuralMemory
 from ammon.nn.segments import Segments
@@ -37,6 +38,7 @@ LAYERS = {
     "episodic, segments": EpisodicMemory(8, 2, 4, Segments(3, "attention"), context=Drift(8, 2, 3, form="fading")),
     "episodic, segments of tokens": EpisodicMemory(8, 2, 4, Segments(3, "each")),
     "hybrid": Hybrid({"attention": Attention(8, 2, 3), "episodic": EpisodicMemory(8, 2, 4)}, "softmax", "head", 2),
+    "hierarchy": Hierarchy(8, 2, 3, 2, 2),
     "stack by surprise": Stack(CONFIGURATIONS["hybrid_surprise"](Size(dim=8, near=3, window=3, chunk=4, slots=3))),
     "stack": Stack(CONFIGURATIONS["hybrid"](Size(dim=8, near=3, window=3, chunk=4, segment=4, slots=8))),
     "of the user": NeuralMemory(8, 2, Functional(nn.Linear(4, 4)), Surprise(4)),

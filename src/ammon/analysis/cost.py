@@ -6,6 +6,7 @@ expressions. Here sizes are taken from a real layer: one line in `_KINDS` for ea
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -21,6 +22,7 @@ from ammon.nn.attention import Attention
 from ammon.nn.blocks import Parallel, Series, SharedBank
 from ammon.nn.episodic import EpisodicMemory
 from ammon.nn.hebbian import HebbianMemory
+from ammon.nn.hierarchy import Hierarchy
 from ammon.nn.hybrid import Hybrid
 from ammon.nn.joint import Memories
 from ammon.nn.language_model import MemoryTransformer
@@ -104,6 +106,15 @@ def _of_shared(layer: SharedBank, batch: int, time: int, past: int) -> Cost:
     return sum(parts, start=_norms(layer)) + again
 
 
+def _of_hierarchy(layer: Hierarchy, batch: int, time: int, past: int) -> Cost:
+    itemsize, (coarse, fine) = layer.norms[0].weight.element_size(), layer.levels  # type: ignore[operator]
+    own = gate(layer.dim, time, sources=2, batch=batch, itemsize=itemsize)
+    # the weights of segments are held, and what they add to the scores of tokens too
+    banks = (replace(_bank(bank), read="top-k") for bank in (coarse, fine))
+    parts = (episodic(layer.dim, time, bank, past=past, batch=batch, itemsize=itemsize) for bank in banks)
+    return sum(parts, start=_norms(layer) + own)
+
+
 def _of_residual(layer: Residual, batch: int, time: int, past: int) -> Cost:
     return weights(layer.dim, layer.norm.weight.element_size()) + cost(layer.layer, batch, time, past=past)
 
@@ -135,6 +146,7 @@ _KINDS: dict[type, Callable[[Any, int, int, int], Cost | None]] = {
     Parallel: _of_parallel,
     Series: _of_series,
     SharedBank: _of_shared,
+    Hierarchy: _of_hierarchy,
     Residual: _of_residual,
     FeedForward: _of_forward,
     Stack: _of_stack,
@@ -153,7 +165,7 @@ def _norms(layer: nn.Module) -> Cost:
 def _side_by_side(memories: Memories, batch: int, time: int, past: int) -> Cost:
     parts = [cost(part, batch, time, past=past) for part in memories.layers.values()]
     neural = next((part for part in memories.layers.values() if isinstance(part, NeuralMemory)), None)
-    if neural is not None and any(isinstance(part, EpisodicMemory) and part.takes_surprise for part in memories.layers.values()):
+    if neural is not None and any(isinstance(part, EpisodicMemory) and "surprise" in part.takes for part in memories.layers.values()):
         inner = _inner(neural)
         assert inner is not None
         parts.append(surprise(neural.dim, time, inner, continued=past > 0, batch=batch, itemsize=_learned(neural)))
@@ -173,6 +185,7 @@ def _bank(layer: EpisodicMemory) -> Bank:
         strength="surprise" if surprising else "learned" if layer.strength is not None else "",
         every=write.every if isinstance(write, Segments) else 1,
         summary=write.summary if isinstance(write, Segments) else "token",
+        meanings=0 if layer.semantics is None else layer.semantics.size,
         evict="" if layer.evict is None else layer.evict.by,
         read="exact" if isinstance(layer.read.separation, Softmax) else "top-k",
     )

@@ -15,7 +15,8 @@ SUMMARIES = ("token", "each", "last", "mean", "attention")
 
 @dataclass(frozen=True)
 class Bank:
-    """Sizes and settings of an `EpisodicMemory`. slots: None holds all. context: entries per head; fading: its form.
+    """Sizes and settings of an `EpisodicMemory`. slots: None holds all. context: entries per head; fading: its form. meanings: of rows
+    of `Semantics`.
 
     summary: what is written after `every` tokens (None: where the caller says), "token" for each by itself. evict: "" for a ring, else
     by what. strength: "", "learned" or "surprise". top, lists, probes: of the reads "gather" and "approximate".
@@ -26,6 +27,7 @@ class Bank:
     context: Number = 0
     fading: bool = False
     hops: int = 0
+    meanings: Number = 0
     recency: bool = False
     strength: str = ""
     every: Number | None = 1
@@ -72,10 +74,10 @@ def episodic(dim: Number, time: Number, bank: Bank | None = None, *, past: Numbe
     # keys and values, and the drift with its share and its start
     written = 2 * dim * dim + (dim * contexts + heads + contexts if bank.context != 0 else 0) + learned
     parameters = written + _asking(dim, bank)
-    slot = 2 * dim * itemsize + contexts * wide + 2 * wide + 9
+    slot = (2 * dim + bank.meanings) * itemsize + contexts * wide + 2 * wide + 9
     row = contexts * wide + 16
     if bank.pools:
-        row = row + (dim + contexts + 1 + (1 if bank.strength == "surprise" else 0)) * wide
+        row = row + (dim + contexts + bank.meanings + 1 + (1 if bank.strength == "surprise" else 0)) * wide
     number = bank.slots if bank.slots is not None else old + items
     new = items if bank.slots is None else least(items, bank.slots)
     moved = batch * ((old + new) * slot + (1 if past == 0 else 2) * row) + itemsize * (parameters + 2 * batch * time * dim)
@@ -93,7 +95,7 @@ def reader(dim: Number, time: Number, bank: Bank, *, past: Number = 0, batch: Nu
 
 def _asking(dim: Number, bank: Bank) -> Number:
     """Parameters of a `Reader`: query, output; sharpness, match, recency, and the two of reinstatement, per head."""
-    scalars = 1 + (1 if bank.context != 0 else 0) + (1 if bank.recency else 0) + (2 if bank.hops else 0)
+    scalars = 1 + (1 if bank.context != 0 else 0) + (1 if bank.meanings != 0 else 0) + (1 if bank.recency else 0) + (2 if bank.hops else 0)
     return 2 * dim * dim + bank.heads * scalars
 
 
@@ -117,7 +119,7 @@ def _flops(dim: Number, time: Number, items: Number, old: Number, bank: Bank) ->
 def _reading(dim: Number, time: Number, items: Number, old: Number, bank: Bank) -> Number:
     """Comparisons and mixing."""
     heads, size = bank.heads, quotient(dim, bank.heads)
-    width = size + bank.context + (1 if bank.recency or bank.strength else 0)
+    width = size + bank.context + bank.meanings + (1 if bank.recency or bank.strength else 0)
     full = up(width, 8) if width != size else size
     if bank.read in ("gather", "approximate"):
         slots = bank.slots if bank.slots is not None else old + items

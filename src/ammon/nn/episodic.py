@@ -15,9 +15,11 @@ from ammon.nn.packing import Packing, packing
 from ammon.nn.projection import projection
 from ammon.nn.reading import Cues, Pages, Reader
 from ammon.nn.segments import NEVER, PerToken, Pool, Segments, ends, next_end
+from ammon.nn.semantics import Semantics
 from ammon.nn.slots import Slots, empty, joined, newest
 from ammon.nn.state import Mode, State, check_input, check_rows_of, check_state, record, replace_rows
 from ammon.nn.surprising import Surprising
+from ammon.nn.told import Told
 from ammon.parts.lagrangians import Lagrangian
 from ammon.parts.top_k import TopK
 from ammon.shapes import check_count
@@ -44,7 +46,8 @@ class EpisodicMemory(nn.Module):
     sharpness: of the item match at first, a factor of the cosine. context: entries per head of a context that drifts (see `Drift`,
     which also may be given), `match` the weight of its cosine at first. recency: at first, the rate per token by which items fade.
     strength: learn how strongly each item is written, σ(W x) near 1 at first, or by what surprises (`Surprising`). hops: reinstatements
-    of context in a read. evict: which item gives way once all slots are filled, the oldest by default (`Lowest`).
+    of context in a read. evict: which item gives way once all slots are filled, the oldest by default (`Lowest`). semantics: associations
+    that items have from before.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class EpisodicMemory(nn.Module):
         strength: bool | Surprising = False,
         hops: int = 0,
         evict: Lowest | None = None,
+        semantics: Semantics | None = None,
     ) -> None:
         super().__init__()
         where = "EpisodicMemory"
@@ -96,17 +100,19 @@ class EpisodicMemory(nn.Module):
             recency=recency,
             strength=self.strength is not None,
             hops=hops,
+            semantic=None if semantics is None else semantics.weight,
         )
+        self.semantics = semantics
 
     @property
-    def takes_surprise(self) -> bool:
-        """Whether it writes by surprise, which comes with the tokens."""
-        return isinstance(self.strength, Surprising)
-
-    @property
-    def takes_boundary(self) -> bool:
-        """Whether it writes segments, which a caller may begin."""
-        return isinstance(self.write, Segments)
+    def takes(self) -> frozenset[str]:
+        """What it must or may be told of tokens: "boundary" if it writes segments, "surprise" if by surprise, "items" with semantics."""
+        asked = {
+            "boundary": isinstance(self.write, Segments),
+            "surprise": isinstance(self.strength, Surprising),
+            "items": self.semantics is not None,
+        }
+        return frozenset(name for name, takes in asked.items() if takes)
 
     def init_state(self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> EpisodicState:
         """The state of `batch` rows that have seen nothing."""
@@ -127,6 +133,7 @@ class EpisodicMemory(nn.Module):
         mode: Mode = "read-write",
         boundary: Tensor | None = None,
         surprise: Tensor | None = None,
+        items: Tensor | None = None,
     ) -> tuple[Tensor, EpisodicState]:
         """What each token recalls, and the state after the last.
 
@@ -134,30 +141,24 @@ class EpisodicMemory(nn.Module):
         nothing ages (only context drifts on), "write-only" gives zeros. boundary bool [batch, time]: True where a token begins a new
         segment, e.g. a turn or an event (for a memory that writes `Segments`); what it ends is written before that token reads.
         surprise floating or bool [batch, time]: for a memory made with `Surprising`, which needs it to write; a segment's is summed up
-        as its tokens are.
+        as its tokens are. items [batch, time]: which item each token is, for a memory made with `Semantics`; -1 for none.
         """
-        held, begun = self.checked(x, state, mask, mode, boundary, surprise)
+        told = Told(boundary, surprise, items)
+        held, begun = self.checked(x, state, mask, mode, told)
         if not x.shape[1]:
             return torch.zeros_like(x), held
         if self.counts and mode == "read-write" and x.shape[1] > 1:
-            return self._token_by_token(x, held, mask, boundary, surprise)
+            return self._token_by_token(x, held, mask, told)
         places = packing(mask)
-        cues, pages, after = self.turn(x, held, begun, places, mode, boundary, surprise)
+        cues, pages, after = self.turn(x, held, begun, places, mode, told)
         y = torch.zeros_like(x) if mode == "write-only" else places.unpack(self.read(cues, pages))
         return y, after
 
     def turn(
-        self,
-        x: Tensor,
-        state: EpisodicState,
-        begun: bool,
-        places: Packing,
-        mode: Mode,
-        boundary: Tensor | None,
-        surprise: Tensor | None = None,
+        self, x: Tensor, state: EpisodicState, begun: bool, places: Packing, mode: Mode, told: Told
     ) -> tuple[Cues, Pages, EpisodicState]:
         """What may be asked, what may be read, and the state after; for readers of their own. begun: False where slots hold nothing."""
-        rows, time = places.pack(x), x.shape[1]
+        rows, time, told = places.pack(x), x.shape[1], told.map(places.pack)
         contexts, cues, context = None, Cues(rows), state.context
         if self.context is not None:
             inputs, contexts = self.context(rows, state.context)
@@ -166,36 +167,46 @@ class EpisodicMemory(nn.Module):
             cues = Cues(rows, inputs, contexts[:, 1:])
             contexts = contexts[:, :-1] if self.context.association == "previous" else contexts[:, 1:]
         seen = state.seen + (time if places.count is None else places.count)
+        there = torch.arange(time, device=x.device) < (seen - state.seen)[:, None]
+        meanings = None
+        if self.semantics is not None and told.items is not None:
+            asks, meanings = self.semantics(torch.where(there, told.items, -1))
+            cues = replace(cues, meanings=asks)
         if mode == "read-only":
             pages = self._pages(state, None, None, time)
             return cues, pages, EpisodicState(state.slots, context, state.seen, state.open, state.pooled)
-        there = torch.arange(time, device=x.device) < (seen - state.seen)[:, None]
         old = state.slots if begun else state.slots.map(lambda rows: rows[:, :0])
-        begins = None if boundary is None else places.pack(boundary)
-        level = None if surprise is None else places.pack(surprise).to(state.pooled.dtype)
+        level = None if told.surprise is None else told.surprise.to(state.pooled.dtype)
         if isinstance(self.write, PerToken):
             times = torch.arange(time, device=x.device)[None] + (0 if self.write.own else 1)
-            items = self._items(rows, contexts, state.seen[:, None] + torch.arange(1, time + 1, device=x.device), there, level)
+            items = self._items(rows, contexts, meanings, state.seen[:, None] + torch.arange(1, time + 1, device=x.device), there, level)
             opened, pooled, written, born, count = state.open, state.pooled, times, times, places.count
         else:
-            found = ends(begins, there, state.open, self.write.every)
+            found = ends(told.boundary, there, state.open, self.write.every)
             opened = found.open
             if self.pool is None:
                 written = torch.arange(1, time + 1, device=x.device)[None]
                 born = next_end(found.closes)
-                items = self._items(rows, contexts, state.seen[:, None] + written, there, level)
+                items = self._items(rows, contexts, meanings, state.seen[:, None] + written, there, level)
                 count, pooled = places.count, state.pooled
             else:
-                most = time + 1 if begins is not None or self.write.every is None else (time + self.write.every - 1) // self.write.every
-                parts = [rows] if contexts is None else [rows, contexts.flatten(2)]
-                features = torch.cat([part.to(state.pooled.dtype) for part in parts + ([] if level is None else [level[..., None]])], -1)
-                done = self.pool(rows, features, found, there, state.pooled, most)
-                means = done.means[..., : self.dim].to(rows.dtype)
-                wide = done.means[..., self.dim :]
-                kept = None if contexts is None else direction(wide[..., : contexts[0, 0].numel()].unflatten(-1, contexts.shape[2:]))
-                level = None if level is None else wide[..., -1]
+                any_gap = told.boundary is not None or self.write.every is None
+                most = time + 1 if any_gap else (time + self.write.every - 1) // self.write.every  # type: ignore[operator]
+                parts = [
+                    rows,
+                    contexts if contexts is None else contexts.flatten(2),
+                    meanings,
+                    level if level is None else level[..., None],
+                ]
+                features = [part.to(state.pooled.dtype) for part in parts if part is not None]
+                done = self.pool(rows, torch.cat(features, -1), found, there, state.pooled, most)
+                summed = iter(done.means.split([part.shape[-1] for part in features], -1))
+                means = next(summed).to(rows.dtype)
+                kept = None if contexts is None else direction(next(summed).unflatten(-1, contexts.shape[2:]))
+                meanings = None if meanings is None else next(summed)
+                level = None if level is None else next(summed).squeeze(-1)
                 filled = torch.arange(most, device=x.device) < done.number[:, None]
-                items = self._items(means, kept, state.seen[:, None] + done.gaps, filled, level)
+                items = self._items(means, kept, meanings, state.seen[:, None] + done.gaps, filled, level)
                 written, born, count, pooled = done.gaps, done.gaps, done.number, done.carried
         if level is not None:
             items, born, written, count = self._chosen(items, level, born, written)
@@ -230,15 +241,13 @@ class EpisodicMemory(nn.Module):
         """Whether items count their uses, which asks for token after token."""
         return self.evict is not None and self.evict.by == "use"
 
-    def _token_by_token(
-        self, x: Tensor, state: EpisodicState, mask: Tensor | None, boundary: Tensor | None, surprise: Tensor | None
-    ) -> tuple[Tensor, EpisodicState]:
+    def _token_by_token(self, x: Tensor, state: EpisodicState, mask: Tensor | None, told: Told) -> tuple[Tensor, EpisodicState]:
         found = []
         for place in range(x.shape[1]):
             one = slice(place, place + 1)
-            some_mask, begins, level = (None if part is None else part[:, one] for part in (mask, boundary, surprise))
-            places = packing(some_mask)
-            cues, pages, state = self.turn(x[:, one], state, True, places, "read-write", begins, level)
+            places = packing(None if mask is None else mask[:, one])
+            some = told.map(lambda said, one=one: said[:, one])  # type: ignore[misc]
+            cues, pages, state = self.turn(x[:, one], state, True, places, "read-write", some)
             found.append(places.unpack(self.read(cues, pages)))
         return torch.cat(found, 1), state
 
@@ -247,59 +256,28 @@ class EpisodicMemory(nn.Module):
         weights = self.read.weights(cues, pages).mean(1) * there[..., None]
         return replace(pages, slots=replace(pages.slots, uses=pages.slots.uses + weights.sum(1).to(pages.slots.uses.dtype)))
 
-    def weights(self, x: Tensor, state: EpisodicState, *, mask: Tensor | None = None) -> Tensor:
+    def weights(self, x: Tensor, state: EpisodicState, *, mask: Tensor | None = None, items: Tensor | None = None) -> Tensor:
         """How each token weighs the slots of the state, which stay as they are: [batch, head, time, slot]; 0 where it is masked."""
-        self.checked(x, state, mask, "read-only", None, None)
+        told = Told(items=items)
+        self.checked(x, state, mask, "read-only", told)
         places = packing(mask)
-        cues, pages, _ = self.turn(x, state, True, places, "read-only", None)
+        cues, pages, _ = self.turn(x, state, True, places, "read-only", told)
         return places.unpack(self.read.weights(cues, pages).transpose(1, 2)).transpose(1, 2)
 
-    def checked(
-        self,
-        x: Tensor,
-        state: EpisodicState | None,
-        mask: Tensor | None,
-        mode: Mode,
-        boundary: Tensor | None,
-        surprise: Tensor | None = None,
-    ) -> tuple[EpisodicState, bool]:
+    def checked(self, x: Tensor, state: EpisodicState | None, mask: Tensor | None, mode: Mode, told: Told) -> tuple[EpisodicState, bool]:
         """The state to begin with, and whether its slots may hold anything; refuses what `forward` refuses."""
         where = "EpisodicMemory"
         check_input(where, x, mask, self.dim, mode)
-        if boundary is not None:
-            if not isinstance(self.write, Segments):
-                raise ValueError(
-                    f"{where}: a boundary is given, and every token is written by itself; make the memory with write=Segments()."
-                )
-            if not isinstance(boundary, Tensor) or boundary.dtype != torch.bool or boundary.shape != x.shape[:2]:
-                got = f"{boundary.dtype} {list(boundary.shape)}" if isinstance(boundary, Tensor) else type(boundary).__name__
-                raise ValueError(
-                    f"{where}: the boundary must be bool [batch, time] = {list(x.shape[:2])}, True at first tokens, got {got}."
-                )
-        self._check_surprise(x, mode, surprise)
+        told.check(where, x, self.takes, mode)
         if state is None:
             return self._state(len(x), self.slots or 0, x.device), False
         slots = state.slots.number if self.slots is None and isinstance(state, EpisodicState) else self.slots or 0
         check_state(where, state, self._state(len(x), slots, self.store.weight.device))
         return state, slots > 0
 
-    def _check_surprise(self, x: Tensor, mode: Mode, surprise: Tensor | None) -> None:
-        where = "EpisodicMemory"
-        if surprise is None:
-            if self.takes_surprise and mode != "read-only":
-                raise ValueError(f"{where}: it writes by surprise, and none is given; give surprise=, or a block with one neural memory.")
-            return
-        if not self.takes_surprise:
-            raise ValueError(f"{where}: a surprise is given, and it writes without; make the memory with strength=Surprising().")
-        if (
-            not isinstance(surprise, Tensor)
-            or surprise.shape != x.shape[:2]
-            or not (surprise.is_floating_point() or surprise.dtype == torch.bool)
-        ):
-            got = f"{surprise.dtype} {list(surprise.shape)}" if isinstance(surprise, Tensor) else type(surprise).__name__
-            raise ValueError(f"{where}: the surprise must be floating or bool [batch, time] = {list(x.shape[:2])}, got {got}.")
-
-    def _items(self, rows: Tensor, contexts: Tensor | None, times: Tensor, there: Tensor, level: Tensor | None) -> Slots:
+    def _items(
+        self, rows: Tensor, contexts: Tensor | None, meanings: Tensor | None, times: Tensor, there: Tensor, level: Tensor | None
+    ) -> Slots:
         """One item per row [batch, item, dim]; zeros where nothing is there."""
         dtype = self.store.weight.dtype
         keys, values = self.store(rows.to(dtype)).unflatten(-1, (2, self.heads, -1)).unbind(2)
@@ -313,9 +291,9 @@ class EpisodicMemory(nn.Module):
             contexts = rows.new_zeros(*rows.shape[:2], self.heads, 0)
         shown = there[..., None, None]
         contexts = torch.where(shown, contexts, torch.zeros_like(contexts))
-        return Slots(
-            direction(keys), values, contexts.to(wide), torch.where(there, times, 0), strengths, torch.zeros_like(strengths), there
-        )
+        meanings = rows.new_zeros(*rows.shape[:2], 0) if meanings is None else meanings * there[..., None]
+        unused = torch.zeros_like(strengths)
+        return Slots(direction(keys), values, contexts.to(wide), meanings.to(dtype), torch.where(there, times, 0), strengths, unused, there)
 
     def _pages(self, state: EpisodicState, items: Slots | None, gaps: tuple[Tensor, Tensor] | None, time: int) -> Pages:
         """The slots of the state and the items written in this call, with the gaps at which they are (born, written)."""
@@ -353,7 +331,7 @@ class EpisodicMemory(nn.Module):
                 blocks = [
                     (
                         slice(start, min(start + size, time)),
-                        slice(0 if self.takes_surprise else max(0, start - spare), old.number + min(start + size, time)),
+                        slice(0 if "surprise" in self.takes else max(0, start - spare), old.number + min(start + size, time)),
                     )
                     for start in range(0, time, size)
                 ]
@@ -365,9 +343,10 @@ class EpisodicMemory(nn.Module):
         size = 0 if self.context is None else self.context.size
         context = like.new_zeros(batch, self.heads, 0, dtype=wide) if self.context is None else self.context.begin(batch, wide)
         none = torch.zeros(batch, dtype=torch.int64, device=like.device)
-        pooled = 0 if self.pool is None else self.dim + self.heads * size + (1 if self.takes_surprise else 0) + 1
+        meaning = 0 if self.semantics is None else self.semantics.size
+        pooled = 0 if self.pool is None else self.dim + self.heads * size + meaning + ("surprise" in self.takes) + 1
         return EpisodicState(
-            empty(batch, slots, self.heads, self.dim // self.heads, size, like),
+            empty(batch, slots, self.heads, self.dim // self.heads, size, meaning, like),
             context.to(like.device),
             none,
             none,

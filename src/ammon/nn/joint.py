@@ -1,6 +1,7 @@
 """Joint: the states of several memories that one block runs side by side, by the names of the memories."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from ammon.nn.episodic import EpisodicMemory
 from ammon.nn.neural import NeuralMemory
 from ammon.nn.state import Mode, State, check_input, check_rows_of, record
+from ammon.nn.told import Told
 
 
 @record
@@ -18,7 +20,7 @@ class JointState(State):
 
 
 class Memories(nn.Module):
-    """Memories of one width by name. Each is a layer of the usual contract; only `EpisodicMemory` is told of boundaries and surprise.
+    """Memories of one width by name. Each is a layer of the usual contract; only `EpisodicMemory` is told more (`Told`).
 
     A memory that writes by surprise (`Surprising`) takes that of the neural memory beside it, unless the caller gives another.
     """
@@ -59,22 +61,20 @@ class Memories(nn.Module):
                 f"{self.where}: the state is of {len(state.parts)} memories, the block has {len(self.layers)}; it is of another."
             )
 
-    def forward(
-        self, x: Tensor, state: JointState | None, mask: Tensor | None, mode: Mode, boundary: Tensor | None, surprise: Tensor | None
-    ) -> tuple[list[Tensor], JointState]:
+    def forward(self, x: Tensor, state: JointState | None, mask: Tensor | None, mode: Mode, told: Told) -> tuple[list[Tensor], JointState]:
         """What each memory gives for x, and the states after."""
         parts: Sequence[Any] = [None] * len(self.layers) if state is None else state.parts
-        if surprise is None and mode != "read-only":
-            surprise = self._surprise(x, parts, mask)
+        if told.surprise is None and mode != "read-only":
+            told = replace(told, surprise=self._surprise(x, parts, mask))
         given, after = [], []
         for layer, part in zip(self._callable(), parts, strict=True):
-            y, part = ask(layer, x, part, mask, mode, boundary, surprise)
+            y, part = ask(layer, x, part, mask, mode, told)
             given.append(y)
             after.append(part)
         return given, JointState(tuple(after))
 
     def _surprise(self, x: Tensor, parts: Sequence[Any], mask: Tensor | None) -> Tensor | None:
-        if not any(isinstance(layer, EpisodicMemory) and layer.takes_surprise for layer in self._callable()):
+        if not any(isinstance(layer, EpisodicMemory) and "surprise" in layer.takes for layer in self._callable()):
             return None
         if len(self._feels) != 1:
             known = ", ".join(self._feels) or "none"
@@ -101,14 +101,8 @@ class Joint(nn.Module):
         return self.memories.reset(state, rows)
 
 
-def ask(
-    layer: Any, x: Tensor, state: Any, mask: Tensor | None, mode: Mode, boundary: Tensor | None, surprise: Tensor | None
-) -> tuple[Tensor, Any]:
-    """One call of a layer; boundary and surprise only for a memory that knows what to do with them."""
-    told: dict[str, Tensor | None] = {}
-    if isinstance(layer, EpisodicMemory) and layer.takes_boundary:
-        told["boundary"] = boundary
-    if isinstance(layer, EpisodicMemory) and layer.takes_surprise:
-        told["surprise"] = surprise
-    y, after = layer(x, state, mask=mask, mode=mode, **told)
+def ask(layer: Any, x: Tensor, state: Any, mask: Tensor | None, mode: Mode, told: Told) -> tuple[Tensor, Any]:
+    """One call of a layer; an episodic memory is told what it takes."""
+    more = told.only(layer.takes) if isinstance(layer, EpisodicMemory) else {}
+    y, after = layer(x, state, mask=mask, mode=mode, **more)
     return y, after
