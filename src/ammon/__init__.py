@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ammon.catalog import sparse_hopfield as sparse_hopfield
     from ammon.catalog import storkey as storkey
     from ammon.catalog import synchronous_hopfield as synchronous_hopfield
+    from ammon.catalog import temporal_predictive as temporal_predictive
     from ammon.catalog import todam as todam
     from ammon.catalog import u_hop as u_hop
     from ammon.catalog import universal as universal
@@ -88,7 +89,7 @@ _HOMES = {
         "CATALOG amari astrocyte bayesian_optimal bcpnn compositional delta dense diffusion exponential exponential_sequence "
         "hebbian_expansion holographic hopfield kernel_logistic kernel_ridge kohonen large_dim_dense learned_dense log_sum_relu "
         "minerva2 mixed_sequence modern_hopfield modular_bcpnn perceptron predictive pseudo_inverse random_features rectified_dense "
-        "sequence sparse_distributed sparse_hopfield storkey synchronous_hopfield todam u_hop universal willshaw"
+        "sequence sparse_distributed sparse_hopfield storkey synchronous_hopfield temporal_predictive todam u_hop universal willshaw"
     ),
     "ammon.analysis.lyapunov": "check_lyapunov",
     "ammon.dynamics.descend": "descend",

@@ -17,6 +17,7 @@ from ammon.learning.kernel_logistic import Logistic
 from ammon.learning.kernel_ridge import Ridge
 from ammon.learning.modular import Modular
 from ammon.learning.pseudo_inverse import RecursivePseudoInverse
+from ammon.learning.regression import Regression
 from ammon.learning.spherical_code import SphericalCode
 from ammon.memories.associative import AssociativeMemory
 from ammon.memories.astrocyte import AstrocyteMemory
@@ -33,6 +34,7 @@ from ammon.memories.sequence import End, Mixed, SequenceMemory
 from ammon.memories.sparse_distributed import SparseDistributedMemory, radius_of
 from ammon.memories.spherical import SphericalMemory
 from ammon.memories.todam import TodamMemory
+from ammon.memories.transitions import TransitionMemory
 from ammon.parts.expansions import Sine
 from ammon.parts.features import SinCos
 from ammon.parts.kernels import GaussianKernel
@@ -269,6 +271,14 @@ def mixed_sequence(dim: int, d: int = 2, drive: float = 2.5, delay: int = 0, end
     return SequenceMemory(dim, Power(d + 1, unit=dim), end, Mixed(drive, delay), steps=steps)
 
 
+def temporal_predictive(dim: int, ridge: float = 1e-3, end: End = "held", steps: int = 1) -> TransitionMemory:
+    """Temporal predictive coding (Tang, Barron & Bogacz 2023), at rest in closed form: up to D patterns, however much they look alike.
+
+    ridge: the noise expected in a state, as a share of its mean square.
+    """
+    return TransitionMemory(dim, Regression(ridge), Sign(), end, steps)
+
+
 def random_features(dim: int, num_frequencies: int = 8192, beta: float = 15.0, rate: float = 0.5, steps: int = 60) -> FeatureMemory:
     """Dense memory as one sum of random features (DrDAM, Hoover et al. 2024), of one size for any number of patterns; approximate."""
     return FeatureMemory(SinCos(dim, num_frequencies, beta), rate, steps)
@@ -368,16 +378,10 @@ CATALOG: dict[str, Entry] = {
         exponential_sequence, "ξ^t", "ξ^(t+1)", "dot, own vote out", "exp", "sign", "Chaudhry et al. 2023", "bipolar", "sequence", "8 N D"
     ),
     "mixed_sequence": Entry(
-        mixed_sequence,
-        "ξ^t",
-        "ξ^t, ξ^(t+1)",
-        "dot, own vote out",
-        "x^d",
-        "sign",
-        "Chaudhry et al. 2023",
-        "bipolar",
-        "sequence",
-        "12 N D",
+        mixed_sequence, "ξ^t", "ξ^t, ξ^(t+1)", "dot, own vote out", "x^d", "sign", "Chaudhry et al. 2023", "bipolar", "sequence", "12 N D"
+    ),
+    "temporal_predictive": Entry(
+        temporal_predictive, "I", "W, regression on the next", "dot", "identity", "sign", "Tang et al. 2023", "bipolar", "sequence", "2 D²"
     ),
     "random_features": Entry(
         random_features, "–", "Σφ(ξ)", "φ(x)·Σφ(ξ)", "log", "identity", "Hoover et al. 2024", "unit", "hetero", "6 Y D"

@@ -13,6 +13,7 @@ from ammon.memories.learned_dense import LearnedDenseMemory
 from ammon.memories.predictive import PredictiveMemory
 from ammon.memories.sparse_distributed import SparseDistributedMemory
 from ammon.memories.todam import TodamMemory
+from ammon.memories.transitions import TransitionMemory
 
 # rows may equal or depend on each other here, which the pseudo-inverse and kernel memories say
 pytestmark = pytest.mark.filterwarnings("ignore:.*depend linearly", "ignore:KernelMemory.write")
@@ -29,6 +30,7 @@ SUPERPOSED = (
     LearnedDenseMemory,
     PredictiveMemory,
     TodamMemory,
+    TransitionMemory,
 )
 KEPT_APART = [n for n in NAMES if not isinstance(am.CATALOG[n].make(DIM), SUPERPOSED)]
 # each write of a sequence memory is a sequence of its own

@@ -24,6 +24,7 @@ TINY: dict[str, Grid] = {
     "energy_landscape": {"side": (9,), "paths": (2,)},
     "induction": {"length": (6, 8)},
     "memorization": {"stored": (2, 9), "generated": (20,), "updates": (10,), "levels": (10,)},
+    "graph_anomaly": {"model": ("energy", "convolution"), "labelled": (0.4,), "nodes": (60,), "steps": (2,), "dim": (8,)},
     "recovery": {"lists": (2, 4), "length": (5,), "starts": (1,), "copies": (20,)},
     "read_contiguity": {"length": (6, 8)},
     "binding": {
@@ -131,6 +132,7 @@ def test_the_landscape_moves(tables: dict[str, pa.Table], tmp_path: Path) -> Non
 
 
 REFUSED = {
+    "graph_anomaly": ({"dim": (6,)}, "multiple of the 4 heads"),
     "memorization": ({"denoiser": ("unet",)}, "U-Net takes images"),
     "long_text": ({}, "--grid data=FILE"),
     "passkey": ({"model": ("hybird",)}, "hybrid"),

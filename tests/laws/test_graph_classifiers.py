@@ -5,9 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from ammon.datasets.graphs import anomalous_graph
+from ammon.experiments.graph_anomaly import MODELS, detect, detector, split
 from ammon.nn.energy_transformer import EnergyTransformer
+from ammon.nn.graph_blocks import GraphAttention, GraphBlock, GraphConvolution, NodesAlone
 from ammon.nn.graph_classifiers import GraphClassifier, NodeClassifier, laplacian_positions
-from ammon.recipes.graph_anomaly import detect, split
 from ammon.training.plan import Plan
 
 NODES, FEATURES = 9, 4
@@ -131,12 +132,76 @@ def test_a_split_holds_every_node_once_and_anomalies_in_each_part() -> None:
     assert [len(part) for part in parts] == [200, 100, 200]
 
 
-def test_a_detector_is_trained_and_scored() -> None:
+BLOCKS = {
+    "attention": (lambda: GraphAttention(8, 2, 500), 1),
+    "convolution": (lambda: GraphConvolution(8, 500), 2),
+    "alone": (lambda: NodesAlone(8, 500), 0),
+}
+
+
+def block(name: str) -> GraphBlock:
+    torch.manual_seed(0)
+    return BLOCKS[name][0]().double()
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_rival_block_sees_as_far_as_it_should_whatever_the_order_of_nodes(name: str) -> None:
+    model = NodeClassifier(block(name), FEATURES, 3).double()
+    features, edges = draw(2, NODES, FEATURES).requires_grad_(), path()
+    (slope,) = torch.autograd.grad(model(features, edges)[0, 0].sum(), features)
+    assert slope[0].abs().sum(-1).bool().tolist() == [node <= BLOCKS[name][1] for node in range(NODES)]
+    assert not slope[1].any()
+    order = torch.randperm(NODES, generator=torch.Generator().manual_seed(3))
+    turned = model(features[:, order], edges[:, order][:, :, order])
+    torch.testing.assert_close(turned, model(features, edges)[:, order], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_to_a_rival_block_a_node_that_is_not_there_is_as_if_it_had_not_been(name: str) -> None:
+    rival, x = block(name), draw(2, NODES, 8)
+    mask = torch.ones(2, NODES, dtype=torch.bool)
+    mask[0, 4:] = False
+    for edges in (path() | torch.eye(NODES, dtype=torch.bool), None):
+        found = rival(x.masked_fill(~mask[..., None], torch.nan), mask=mask, edges=edges)
+        alone = rival(x[:1, :4], edges=None if edges is None else edges[:1, :4, :4])
+        torch.testing.assert_close(found[0, :4], alone[0], rtol=1e-12, atol=1e-12)
+        assert not found[0, 4:].any()
+
+
+def test_graph_convolutions_are_those_of_kipf_and_welling_node_by_node() -> None:
+    rival, x = block("convolution"), draw(1, NODES, 8)
+    assert isinstance(rival, GraphConvolution)
+    links = (path()[0] | torch.eye(NODES, dtype=torch.bool)).double()
+    degrees, shown, hidden, wanted = links.sum(-1), rival.norm(x)[0], [], []
+    for rows, layer in ((shown, rival.first), (hidden, rival.second)):
+        out = hidden if rows is shown else wanted
+        for node in range(NODES):
+            terms = [layer(rows[other]) / (degrees[node] * degrees[other]).sqrt() for other in range(NODES) if links[node, other]]
+            out.append(torch.stack(terms).sum(0).relu() if rows is shown else torch.stack(terms).sum(0))
+    torch.testing.assert_close(rival(x, edges=links.bool()[None])[0], x[0] + torch.stack(wanted), rtol=1e-12, atol=1e-12)
+
+
+def test_a_node_that_sees_nothing_keeps_what_it_is_in_graph_attention() -> None:
+    rival, x, edges = block("attention"), draw(1, NODES, 8), path(1)
+    edges[:, 0] = False
+    assert isinstance(rival, GraphAttention)
+    shown = rival(x, edges=edges)[0, 0]
+    base = x[0, 0] + rival.gives.bias
+    torch.testing.assert_close(shown, base + rival.each(base), rtol=1e-12, atol=1e-12)
+
+
+def test_detectors_have_as_many_parameters() -> None:
+    counts = {name: sum(parameter.numel() for parameter in detector(name, 16).parameters()) for name in MODELS}
+    assert max(counts.values()) - min(counts.values()) < 0.01 * counts["energy"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_detector_is_trained_and_scored(name: str) -> None:
     graph = anomalous_graph(120, generator=torch.Generator().manual_seed(0))
-    score = detect(graph, plan=Plan(4, every=2))
+    score = detect(graph, detector(name, 16), plan=Plan(4, every=2))
     assert 0 <= score.macro_f1 <= 1
     assert 0 <= score.auc <= 1
-    assert detect(graph, plan=Plan(4, every=2)) == score
+    assert detect(graph, detector(name, 16), plan=Plan(4, every=2)) == score
 
 
 def test_bad_input_is_refused_in_one_sentence() -> None:
@@ -151,3 +216,5 @@ def test_bad_input_is_refused_in_one_sentence() -> None:
         laplacian_positions(edges[0], 2)
     with pytest.raises(ValueError, match="2 communities"):
         anomalous_graph(10, communities=1)
+    with pytest.raises(ValueError, match="dim must be a multiple of the heads, got 9 and 2"):
+        GraphAttention(9, 2, 500)

@@ -118,7 +118,11 @@ class _Backtracking:
 
     def step(self, state: Tensor, rows: Tensor) -> Tensor:
         new = self._find(state, rows)
-        return self.again(state, rows) if torch.is_grad_enabled() else new
+        if not torch.is_grad_enabled():
+            return new
+        moved = self.again(state, rows)
+        # the very state that is known: the rounding between both would grow along stiff directions until the energy rises
+        return moved + (new - moved).detach()
 
     def again(self, state: Tensor, rows: Tensor) -> Tensor:
         moved = self._moved(state, self.field.drift(state, rows), self.taken[rows], rows)

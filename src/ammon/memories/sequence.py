@@ -60,8 +60,7 @@ class SequenceMemory(Memory):
         super().__init__()
         check_count("SequenceMemory", "dim", dim)
         check_count("SequenceMemory", "steps", steps)
-        if end not in ("held", "cyclic", "open"):
-            raise ValueError(f'SequenceMemory: end must be "held", "cyclic" or "open", got {end!r}.')
+        check_end("SequenceMemory", end)
         # TypeError for a separation that is no sum over patterns: leaving a vote out has no short form then
         steepness = separation.steepness(2.0)
         if not pseudo_inverse and steepness > _finest(torch.float64):
@@ -82,12 +81,8 @@ class SequenceMemory(Memory):
         if values is not None:
             check_bipolar("SequenceMemory.write", "value", values)
             keys, nexts = patterns, values
-        elif self.end == "open":
-            if len(patterns) < 2:
-                raise ValueError('SequenceMemory.write: an open sequence needs at least 2 patterns, got 1; end="held" keeps a single one.')
-            keys, nexts = patterns[:-1], patterns[1:]
         else:
-            keys, nexts = patterns, torch.cat([patterns[1:], patterns[:1] if self.end == "cyclic" else patterns[-1:]])
+            keys, nexts = transitions("SequenceMemory", patterns, self.end)
         self.keys.append(keys)
         self.nexts.append(nexts)
         self.written = self.written + torch.tensor([len(patterns), 0 if values is None else len(values)], device=self.written.device)
@@ -137,6 +132,21 @@ class SequenceMemory(Memory):
         if self._made is None or self._made[0] != made_of:
             self._made = made_of, _Transitions(keys, nexts, self.separation, self.mixed, self.pseudo_inverse)
         return self._made[1]
+
+
+def transitions(where: str, patterns: Tensor, end: End) -> tuple[Tensor, Tensor]:
+    """What is followed, and by what, in one sequence [pattern, dim]. ValueError for an open sequence of one pattern."""
+    if end != "open":
+        return patterns, torch.cat([patterns[1:], patterns[:1] if end == "cyclic" else patterns[-1:]])
+    if len(patterns) < 2:
+        raise ValueError(f'{where}.write: an open sequence needs at least 2 patterns, got {len(patterns)}; end="held" keeps a single one.')
+    return patterns[:-1], patterns[1:]
+
+
+def check_end(where: str, end: str) -> None:
+    """Refuse an end of sequences that there is not."""
+    if end not in ("held", "cyclic", "open"):
+        raise ValueError(f'{where}: end must be "held", "cyclic" or "open", got {end!r}.')
 
 
 class _Transitions:

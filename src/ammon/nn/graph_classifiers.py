@@ -8,37 +8,40 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ammon.nn.energy_transformer import EnergyTransformer
+from ammon.nn.graph_blocks import GraphBlock
 from ammon.shapes import check_count
 
 
 class NodeClassifier(nn.Module):
-    """Logits of each node, read from its token before and after the block: what a node is, and what its neighbours made of it."""
+    """Logits of each node, read from its token before and after the block: what a node is, and what its neighbours made of it.
 
-    def __init__(self, block: EnergyTransformer, features: int, classes: int, positions: int = 0) -> None:
+    They are read by a network of one hidden layer, as whether both agree is no linear question.
+    """
+
+    def __init__(self, block: GraphBlock, features: int, classes: int, positions: int = 0) -> None:
         super().__init__()
         check_count("NodeClassifier", "classes", classes)
         self.embed = Nodes(block.dim, features, positions)
         self.block = block
-        self.read = nn.Linear(2 * block.dim, classes)
+        self.norms = nn.ModuleList([nn.LayerNorm(block.dim), nn.LayerNorm(block.dim)])
+        self.read = nn.Sequential(nn.Linear(2 * block.dim, block.dim), nn.GELU(), nn.Linear(block.dim, classes))
 
     def forward(self, features: Tensor, edges: Tensor, positions: Tensor | None = None, *, mask: Tensor | None = None) -> Tensor:
         """Logits [batch, node, class]."""
         before = self.embed(features, positions)
         after = self.block(before, edges=_with_itself(edges), mask=mask)
-        norm = self.block.norm.activation
-        logits: Tensor = self.read(torch.cat([norm(before), norm(after)], -1))
+        logits: Tensor = self.read(torch.cat([norm(tokens) for norm, tokens in zip(self.norms, (before, after), strict=True)], -1))
         return logits
 
 
 class GraphClassifier(nn.Module):
     """Logits of each graph, read from one token more that sees all nodes and is seen by all."""
 
-    def __init__(self, block: EnergyTransformer, features: int, classes: int, positions: int = 0) -> None:
+    def __init__(self, block: GraphBlock, features: int, classes: int, positions: int = 0) -> None:
         super().__init__()
         check_count("GraphClassifier", "classes", classes)
         self.embed = Nodes(block.dim, features, positions)
-        self.block = block
+        self.block, self.norm = block, nn.LayerNorm(block.dim)
         self.whole = nn.Parameter(0.02 * torch.randn(block.dim))
         self.read = nn.Linear(block.dim, classes)
 
@@ -49,7 +52,7 @@ class GraphClassifier(nn.Module):
         seen = functional.pad(_with_itself(edges), (1, 0, 1, 0), value=True)
         there = None if mask is None else functional.pad(mask, (1, 0), value=True)
         whole = self.block(tokens, edges=seen, mask=there)[:, 0]
-        logits: Tensor = self.read(self.block.norm.activation(whole))
+        logits: Tensor = self.read(self.norm(whole))
         return logits
 
 
