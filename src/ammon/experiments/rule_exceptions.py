@@ -20,6 +20,7 @@ MODELS = ("neural", "episodic", "hybrid", "hybrid_surprise")
 SOURCES = ("attention", "neural", "episodic")
 KINDS = {"rule": RULE, "exception": EXCEPTION, "seen": SEEN}
 WORDS = 32
+RULED = 0.95  # the rule is known
 
 
 def drawn(batch: int, generator: torch.Generator) -> Questions:
@@ -48,12 +49,13 @@ def measure(point: Point, *, generator: torch.Generator) -> list[Row]:
         generator=generator,
     )
     seed = int(torch.randint(2**31, (), generator=generator))
+    once_ruled = next((look for look in taught.trained.rows if look.get(f"held_accuracy_{RULE}", 0) >= RULED), {})
     rows: list[Row] = []
     for name, kind in KINDS.items():
         # the same sequences for each kind
         again = torch.Generator().manual_seed(seed)
         found = examined(taught.model, drawn, int(point["trials"]), again, kind)
-        learned = {"steps_to_90": taught.trained.first(f"held_accuracy_{kind}", 0.9)}
+        learned = {"steps_to_90": taught.trained.first(f"held_accuracy_{kind}", 0.9), "once_ruled": once_ruled.get(f"held_accuracy_{kind}")}
         rows.append({"kind": name, **rate("accuracy", *found), **gates(taught.model, seed, kind), **taught.row, **learned})
     return rows
 
@@ -112,6 +114,7 @@ EXPERIMENT = Experiment(
     columns={
         "kind": Column("of question: rule, exception, seen", type=str),
         **COLUMNS,
+        "once_ruled": Column(f"share of the kind answered right when {RULED:.0%} of the rule first were, in 128 sequences held out"),
         **{f"gate_{name}": Column(f"mean gate of {name}") for name in SOURCES},
     },
     measure=measure,
