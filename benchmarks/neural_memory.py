@@ -41,7 +41,9 @@ def measure(quick: bool, threads: int) -> Report:
         ways["rotary"] = here(partial(run, Attention(DIM, HEADS), x))
         if depth == 2:
             ways["products"] = here(partial(_products, x))
-            compiled = torch.compile(layer, fullgraph=True)
+            steps = NeuralMemory(DIM, HEADS, Mlp(depth), Surprise(CHUNK, compiled=True))
+            steps.load_state_dict(layer.state_dict())
+            compiled = torch.compile(steps, fullgraph=True)
             start = time.perf_counter()
             same = run(compiled, x)  # type: ignore[arg-type]
             took = time.perf_counter() - start

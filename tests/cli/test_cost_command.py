@@ -15,15 +15,17 @@ def _run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
 
 
 def test_it_prints_what_the_formulas_give_and_where_lines_cross(capsys: pytest.CaptureFixture[str]) -> None:
-    from ammon.analysis.cost import attention, neural
+    from ammon.analysis.cost_blocks import attention
+    from ammon.analysis.cost_neural import Inner, neural
 
     code, out, _ = _run(capsys, "attention", "neural", "--set", "L=64", "--set", "d=32", "--set", "H=2", "--set", "b=8")
     assert code == 0
     assert f"{attention(32, 64).flops:,}" in out
-    assert f"{neural(32, 64, heads=2, chunk=8).flops:,}" in out
+    inner = Inner(heads=2, chunk=8)
+    assert f"{neural(32, 64, inner).flops:,}" in out
     first = next(int(line.split("L = ")[1].split()[0].replace(",", "")) for line in out.splitlines() if "fewer FLOPs" in line)
     for length, cheaper in ((first, True), (first - 1, False)):
-        assert (neural(32, length, heads=2, chunk=8).flops < attention(32, length).flops) == cheaper
+        assert (neural(32, length, inner).flops < attention(32, length).flops) == cheaper
 
 
 def test_over_a_symbol_it_prints_a_row_for_each_value_and_draws_a_figure(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -32,6 +34,22 @@ def test_over_a_symbol_it_prints_a_row_for_each_value_and_draws_a_figure(capsys:
     assert code == 0
     assert out.count("\n   64 ") + out.count("\n4,096 ") == 8
     assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_whole_models_have_rows_and_expressions(capsys: pytest.CaptureFixture[str]) -> None:
+    from ammon.analysis.cost import cost
+    from ammon.nn.configurations import CONFIGURATIONS, Size
+    from ammon.nn.language_model import MemoryTransformer
+
+    sizes = {"d": 32, "L": 64, "H": 2, "depth": 1, "b": 8, "w": 16, "M": 12, "V": 50, "N": 3}
+    given = [word for name, value in sizes.items() for word in ("--set", f"{name}={value}")]
+    size = Size(dim=32, heads=2, layers=3, near=16, window=16, chunk=8, segment=1, slots=12)
+    for name in ("hybrid", "hybrid_surprise", "memory_as_context"):
+        code, out, _ = _run(capsys, f"lm-{name.replace('_', '-')}", *given)
+        assert code == 0
+        expected = cost(MemoryTransformer(50, CONFIGURATIONS[name](size)), 1, 64)
+        assert all(f"{number:,}" in out for number in (expected.flops, expected.parameters, expected.state_bytes, expected.traffic))
+        assert _run(capsys, f"lm-{name.replace('_', '-')}", "--symbols")[0] == 0
 
 
 def test_expressions_are_in_the_symbols_that_are_not_set(capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,4 +85,4 @@ def test_wrong_input_is_refused_in_one_line(capsys: pytest.CaptureFixture[str], 
 def test_layers_and_symbols_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = _run(capsys, "--list")
     assert code == 0
-    assert "episodic-top-k: d, L, B, bytes, M, k, s, c" in out
+    assert "episodic-top-k: d, L, B, bytes, H, M, s, c" in out

@@ -37,6 +37,7 @@ TINY: dict[str, Grid] = {
     },
     "passkey": {"model": ("attention", "hybrid"), "length": (64,), "longer": (80,), "steps": (2,), "dim": (8,), "run": (0,)},
     "rule_exceptions": {"model": ("neural", "hybrid"), "steps": (2,), "dim": (8,), "run": (0,)},
+    "few_shot": {"model": ("attention", "hybrid"), "steps": (2,), "dim": (8,), "size": (8,), "held": (0.5,), "run": (0,)},
     # any text of some thousand bytes, such as this one
     "long_text": {
         "data": (__file__,),
@@ -56,6 +57,7 @@ NEVER = {
     "binding": {"steps_to_90"},
     "passkey": {"steps_to_90"},
     "rule_exceptions": {"steps_to_90"},
+    "few_shot": {"steps_to_90"},
 }
 
 

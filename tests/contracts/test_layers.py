@@ -17,12 +17,14 @@ from ammon.nn.drifting import Drift
 from ammon.nn.episodic import EpisodicMemory
 from ammon.nn.evicting import Lowest
 from ammon.nn.hebbian import HebbianMemory
+from ammon.nn.hierarchy import Hierarchy
 from ammon.nn.hybrid import Hybrid
 from ammon.nn.neural import NeuralMemory, delta_net, ttt
 from ammon.nn.residual import FeedForward, Residual
 from ammon.nn.segments import PerToken, Segments
 from ammon.nn.stack import Stack
 from ammon.nn.state import State
+from ammon.nn.surprising import Surprising
 from ammon.nn.titans import MemoryAsContext, MemoryAsGate, MemoryAsLayer
 from ammon.parts.separations import Entmax
 from ammon.parts.top_k import TopK
@@ -65,6 +67,8 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "episodic, the weakest gives way": lambda: EpisodicMemory(DIM, 2, 5, strength=True, evict=Lowest("strength", 0.01)),
     "episodic, the least used gives way": lambda: EpisodicMemory(DIM, 2, 5, evict=Lowest("use")),
     "episodic, the most redundant gives way": lambda: EpisodicMemory(DIM, 2, 4, Segments(2), evict=Lowest("redundancy"), sharpness=2.0),
+    "hierarchy, segments": lambda: Hierarchy(DIM, 2, segments=4, every=3, top=2, sharpness=2.0),
+    "hierarchy, all segments by attention": lambda: Hierarchy(DIM, 2, 3, 2, None, "attention", sharpness=2.0),
     "hebbian": lambda: HebbianMemory(DIM, 2, 3, decay=0.1),
     "parallel": lambda: Parallel({"attention": Attention(DIM, 2, 4), "episodic": EpisodicMemory(DIM, 2, 9)}),
     "series": lambda: Series({"episodic": EpisodicMemory(DIM, 2, 9), "attention": Attention(DIM, 2, 4)}),
@@ -77,6 +81,12 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
             "attention": Attention(DIM, 2, 4),
             "episodic": EpisodicMemory(DIM, 2, 9, recency=0.1),
             "neural": NeuralMemory(DIM, 2, Mlp(1), Surprise(4)),
+        },
+    ),
+    "hybrid, by surprise": lambda: Hybrid(
+        {
+            "neural": NeuralMemory(DIM, 2, Mlp(2, 2), Surprise(4)),
+            "episodic": EpisodicMemory(DIM, 2, 4, strength=Surprising(least=0.3), evict=Lowest("strength"), sharpness=2.0),
         },
     ),
     "hybrid, softmax per head": lambda: Hybrid(
@@ -181,7 +191,7 @@ def test_no_token_sees_a_later_one_by_perturbation_and_by_gradient(name: str) ->
     assert (
         gradient[0, t - 1].any()
         or "window of 1" in name
-        or (("segment" in name or "gives" in name) and gradient[0, :t].any())
+        or (("segment" in name or "gives" in name or "top" in name) and gradient[0, :t].any())
         or "per channel" in name
     )
 

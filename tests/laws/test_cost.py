@@ -1,18 +1,41 @@
 """Cost formulas against what the layers do: torch's count of FLOPs, their parameters, the bytes of their states."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import sympy
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ammon.analysis import cost as costs
 from ammon.analysis.cost import cost, crossover
+from ammon.analysis.cost_blocks import Call, Shape, attention, transformer
+from ammon.analysis.cost_episodic import Bank, episodic
+from ammon.analysis.cost_neural import Inner, neural
+from ammon.analysis.cost_record import Cost
 from ammon.learning.fast_weights import Functional, Mlp
 from ammon.learning.surprise import Surprise
 from ammon.nn.attention import Attention
+from ammon.nn.blocks import Parallel, Series, SharedBank, stacked_cmr
+from ammon.nn.configurations import CONFIGURATIONS, Size
+from ammon.nn.drifting import Drift
+from ammon.nn.episodic import EpisodicMemory
+from ammon.nn.evicting import Lowest
+from ammon.nn.hebbian import HebbianMemory
+from ammon.nn.hierarchy import Hierarchy
+from ammon.nn.hybrid import Hybrid
+from ammon.nn.language_model import MemoryTransformer
 from ammon.nn.neural import NeuralMemory
+from ammon.nn.residual import FeedForward, Residual
+from ammon.nn.segments import Segments
+from ammon.nn.semantics import Semantics
+from ammon.nn.stack import Stack
+from ammon.nn.state import State
+from ammon.nn.surprising import Surprising
 from ammon.nn.titans import MemoryAsContext, MemoryAsGate, MemoryAsLayer
+from ammon.parts.separations import Entmax
+from ammon.parts.top_k import TopK
 
 LAYERS = {
     "attention": lambda: Attention(16, 2),
@@ -33,37 +56,168 @@ LAYERS = {
     "scan, 2 layers": lambda: NeuralMemory(16, 2, Mlp(2, 3), Surprise(8, form="scan")),
     "scan, 3 layers": lambda: NeuralMemory(16, 4, Mlp(3, 2), Surprise(4, form="scan"), convolution=1),
 }
+LAYERS |= {
+    "hebbian": lambda: HebbianMemory(16, 2, 3),
+    "hebbian, fading": lambda: HebbianMemory(8, 4, Drift(8, 4, 5, form="fading")),
+}
+# counting uses is done without gradients, in which torch's counter fails if it finds parameters that ask for them
+EPISODIC: dict[str, Callable[[], EpisodicMemory]] = {
+    "all": lambda: EpisodicMemory(16, 2, None),
+    "ring": lambda: EpisodicMemory(16, 2, 9),
+    "top 3": lambda: EpisodicMemory(16, 2, 9, separation=TopK(3), recency=0.1),
+    "entmax, context, hops": lambda: EpisodicMemory(16, 4, 9, separation=Entmax(1.5), context=3, hops=2),
+    "recency": lambda: EpisodicMemory(16, 2, 9, recency=0.1),
+    "strength and recency, all": lambda: EpisodicMemory(16, 2, None, recency=0.1, strength=True),
+    "context": lambda: EpisodicMemory(16, 2, 9, context=3),
+    "context, fading, hops": lambda: EpisodicMemory(16, 2, 9, context=Drift(16, 2, 5, form="fading"), hops=2),
+    "segments of tokens": lambda: EpisodicMemory(16, 2, 9, Segments(4, "each")),
+    "segments by their last": lambda: EpisodicMemory(16, 2, 3, Segments(4, "last"), context=3),
+    "segments by their mean, all": lambda: EpisodicMemory(16, 2, None, Segments(4, "mean"), strength=True),
+    "segments by attention": lambda: EpisodicMemory(16, 2, 3, Segments(5, "attention")),
+    "segments of the caller": lambda: EpisodicMemory(16, 2, 3, Segments()),
+    "the weakest gives way": lambda: EpisodicMemory(16, 2, 9, strength=True, evict=Lowest("strength")),
+    "the least used gives way": lambda: EpisodicMemory(16, 2, 9, context=3, hops=1, evict=Lowest("use")).requires_grad_(False),
+    "the least used gives way, top 3": lambda: EpisodicMemory(16, 2, 9, separation=TopK(3), evict=Lowest("use")).requires_grad_(False),
+    "the most redundant gives way": lambda: EpisodicMemory(16, 2, 9, evict=Lowest("redundancy")),
+    "by surprise": lambda: EpisodicMemory(16, 2, 9, strength=Surprising()),
+    "semantics": lambda: EpisodicMemory(16, 2, 9, semantics=Semantics(torch.eye(3))),
+    "semantics of segments, context, hops": lambda: EpisodicMemory(
+        16, 2, 9, Segments(3), semantics=Semantics.of(torch.eye(3, 5)), context=3, hops=1, recency=0.1
+    ),
+    "by surprise, segments": lambda: EpisodicMemory(16, 2, 9, Segments(3), strength=Surprising(), evict=Lowest("strength")),
+}
 
 
-@pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize(("batch", "time", "past"), [(2, 24, 0), (3, 13, 0), (1, 3, 0), (2, 1, 0), (2, 1, 9), (2, 13, 9), (1, 16, 16)])
-def test_a_formula_is_the_count_of_the_real_layer(name: str, batch: int, time: int, past: int) -> None:
-    layer = LAYERS[name]()
-    state = layer(torch.randn(batch, past, layer.dim))[1] if past else None
+def beside(form: str = "dual") -> dict[str, torch.nn.Module]:
+    return {
+        "attention": Attention(16, 2, 5),
+        "neural": NeuralMemory(16, 2, Mlp(2, 2), Surprise(4, form=form)),
+        "episodic": EpisodicMemory(16, 2, 5, strength=Surprising(), evict=Lowest("strength")),
+    }
+
+
+BLOCKS: dict[str, Callable[[], torch.nn.Module]] = {
+    "gate per token": lambda: Hybrid({"attention": Attention(16, 2), "episodic": EpisodicMemory(16, 2, 5)}),
+    "gate per head": lambda: Hybrid({"attention": Attention(16, 2), "episodic": EpisodicMemory(16, 2, 5)}, "softmax", "head", 4),
+    "gate per channel": lambda: Hybrid({"hebbian": HebbianMemory(16, 2), "attention": Attention(16, 2)}, per="channel"),
+    "by surprise": lambda: Hybrid(beside()),
+    "by surprise, scan": lambda: Parallel(beside("scan")),
+    "parallel": lambda: Parallel({"attention": Attention(16, 2), "episodic": EpisodicMemory(16, 2, 5)}),
+    "series": lambda: Series({"episodic": EpisodicMemory(16, 2, 5), "attention": Attention(16, 2)}),
+    "stacked cmr": lambda: stacked_cmr(16, 2, 9, context=3),
+    "shared bank": lambda: SharedBank(
+        EpisodicMemory(16, 2, 9, context=3, hops=1, recency=0.1), {name: Attention(16, 2, 4) for name in "abc"}
+    ),
+    "hierarchy": lambda: Hierarchy(16, 2, 3, 4, 2),
+    "hierarchy, all": lambda: Hierarchy(16, 2, 3, 4, None, "attention"),
+    "feed-forward": lambda: Stack([Residual(Attention(16, 2)), FeedForward(16, 3)]),
+}
+
+
+each_call = pytest.mark.parametrize(
+    ("batch", "time", "past"), [(2, 24, 0), (3, 13, 0), (1, 3, 0), (2, 1, 0), (2, 1, 9), (2, 13, 9), (1, 16, 16)]
+)
+
+
+def counted(layer: Any, batch: int, time: int, past: int) -> tuple[Cost, State, State | None]:
+    """Holds the formula of a layer to what torch counts, and gives it with the states after and before."""
+    tokens = isinstance(layer, MemoryTransformer)
+
+    def draw(length: int) -> torch.Tensor:
+        return torch.randint(layer.vocabulary, (batch, length)) if tokens else torch.randn(batch, length, layer.dim)
+
+    def told(length: int) -> dict[str, torch.Tensor]:
+        if not isinstance(layer, EpisodicMemory):
+            return {}
+        every = {"surprise": torch.rand(batch, length), "items": torch.randint(3, (batch, length))}
+        return {name: said for name, said in every.items() if name in layer.takes}
+
+    before = layer(draw(past), **told(past))[1] if past else None
     # in half of the fused kernels torch counts nothing
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        _, state = layer(torch.randn(batch, time, layer.dim), state)
+        _, state = layer(draw(time), before, **told(time))
     expected = cost(layer, batch, time, past=past)
     assert counter.get_total_flops() == expected.flops
     assert sum(parameter.numel() for parameter in layer.parameters()) == expected.parameters
     assert sum(tensor.nbytes for tensor in state.named().values()) == expected.state_bytes
-    # what a cache held before is not written anew
-    begun = layer(torch.randn(batch, past, layer.dim))[1].nbytes if past else 0
-    grown = state.nbytes - begun if past and isinstance(layer, Attention) and layer.window is None else None
+    return expected, state, before
+
+
+@each_call
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_formula_is_the_count_of_the_real_layer(name: str, batch: int, time: int, past: int) -> None:
+    layer = LAYERS[name]()
+    expected, state, before = counted(layer, batch, time, past)
     floor = sum(p.nbytes for p in layer.parameters()) + 2 * batch * time * layer.dim * 4
-    if grown is not None:
-        assert expected.traffic == floor + begun + grown + batch * 8
-    elif isinstance(layer, NeuralMemory | MemoryAsContext):
+    begun = 0 if before is None else before.nbytes
+    if before is not None and isinstance(layer, Attention) and layer.window is None:
+        # what a cache held before is not written anew
+        assert expected.traffic == floor + begun + (state.nbytes - begun) + batch * 8
+    elif isinstance(layer, NeuralMemory | MemoryAsContext | HebbianMemory):
         assert expected.traffic == floor + (2 if past else 1) * expected.state_bytes
+
+
+@pytest.mark.parametrize(("batch", "time", "past"), [(2, 13, 0), (1, 1, 0), (2, 1, 9), (2, 13, 9)])
+@pytest.mark.parametrize("name", EPISODIC)
+def test_a_formula_is_the_count_of_the_real_bank(name: str, batch: int, time: int, past: int) -> None:
+    expected, _, before = counted(EPISODIC[name](), batch, time, past)
+    if before is not None and name == "ring":
+        # 13 tokens write all 9 slots anew, one token one slot, beside the counts
+        slot = (2 * 16 + 2) * 4 + 9
+        floor = expected.parameters * 4 + 2 * batch * time * 16 * 4
+        assert expected.traffic == floor + before.nbytes + batch * (min(time, 9) * slot + 16)
+
+
+@pytest.mark.parametrize(("time", "past"), [(300, 0), (513, 40), (257, 600), (1300, 5)])
+@pytest.mark.parametrize("slots", [3, 130, 1200])
+@pytest.mark.parametrize("by_surprise", [False, True])
+def test_a_ring_is_read_by_blocks_that_leave_out_what_is_gone(slots: int, time: int, past: int, by_surprise: bool) -> None:
+    counted(EpisodicMemory(4, 1, slots, strength=Surprising() if by_surprise else False), 1, time, past)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize(("batch", "time", "past"), [(2, 13, 0), (2, 1, 9), (1, 13, 9)])
+def test_a_formula_is_the_count_of_the_real_block(name: str, batch: int, time: int, past: int) -> None:
+    counted(BLOCKS[name](), batch, time, past)
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize(("batch", "time", "past"), [(2, 24, 0), (1, 1, 24), (2, 16, 8)])
+def test_the_formula_of_a_whole_transformer_is_the_count_of_the_real_one(name: str, batch: int, time: int, past: int) -> None:
+    size = Size(dim=16, heads=2, layers=3, near=5, window=7, chunk=8, depth=2, segment=4, slots=None if past == 24 else 6, recency=0.1)
+    model = MemoryTransformer(19, CONFIGURATIONS[name](size))
+    expected, _, _ = counted(model, batch, time, past)
+    inner = Inner(heads=2, depth=2, chunk=8)
+    bank = Bank(size.slots, heads=2, every=4, summary="each", recency=True)
+    shape = Shape(layers=3, vocabulary=19, near=5, window=7, inner=inner, bank=bank, few=size.slots or 8)
+    assert transformer(name, Call(16, time, past, batch), shape) == expected
+
+
+def test_reads_by_an_index_are_the_count_of_a_plain_one() -> None:
+    dim, slots, lists, probes, top = 16, 64, 8, 2, 4
+    keys, values, queries = torch.randn(slots, dim), torch.randn(slots, dim), torch.randn(5, dim)
+    for read in ("gather", "approximate"):
+        with FlopCounterMode(display=False) as counter:
+            for query in queries:
+                some = keys
+                if read == "approximate":
+                    # lists of equal length, each with a centre: the next ones are looked into
+                    near = (keys.reshape(lists, -1, dim).mean(1) @ query[:, None]).squeeze(1).topk(probes).indices
+                    some = keys.reshape(lists, -1, dim)[near].flatten(0, 1)
+                best = (some @ query[:, None]).squeeze(1).topk(top)
+                best.values.softmax(0)[None] @ values[best.indices]
+        bank = Bank(slots, read=read, top=top, lists=lists, probes=probes)
+        # the projections of five tokens and five writes, which the plain read does not have
+        assert counter.get_total_flops() == episodic(dim, 5, bank).flops - 5 * 8 * dim * dim
 
 
 def test_formulas_of_symbols_give_the_same_numbers_and_the_known_expressions() -> None:
     d, length, heads, chunk = sympy.symbols("d L H C", positive=True, integer=True)
-    whole = costs.attention(d, length)
+    whole = attention(d, length)
     assert sympy.expand(whole.flops - (8 * length * d**2 + 4 * length**2 * d)) == 0
-    dual = costs.neural(d, length, heads=heads, depth=2, expansion=4, chunk=chunk)
+    dual = neural(d, length, Inner(heads, 2, 4, chunk))
     values = {d: 64, length: 256, heads: 4, chunk: 16}
-    number = costs.neural(64, 256, heads=4, depth=2, expansion=4, chunk=16)
+    number = neural(64, 256, Inner(4, 2, 4, 16))
     assert (dual.flops.subs(values), dual.parameters.subs(values), dual.state_bytes.subs(values)) == (
         number.flops,
         number.parameters,
@@ -72,16 +226,17 @@ def test_formulas_of_symbols_give_the_same_numbers_and_the_known_expressions() -
     # per token at whole chunks: 8d² + 6dH + 11W + 8W/C + 4Cd(1 + e) + 2C²H + 2CH with W = 8d²/H
     per_token = 8 * 64**2 + 6 * 64 * 4 + 11 * 8 * 64**2 // 4 + 8 * 8 * 64**2 // 4 // 16 + 4 * 16 * 64 * 5 + 2 * 16**2 * 4 + 2 * 16 * 4
     assert number.flops == 256 * per_token
-    linear = costs.neural(d, length, depth=1, form="scan", chunk=1)
+    linear = neural(d, length, Inner(depth=1, form="scan", chunk=1))
     # 8W - 2w of the scan with W = w = d²
     assert sympy.expand(linear.flops - length * (14 * d**2 + 6 * d)) == 0
 
 
 def test_neural_memory_is_cheaper_than_attention_only_beyond_a_long_text() -> None:
-    found = crossover(lambda time: costs.neural(512, time, expansion=4, form="scan", chunk=1), lambda time: costs.attention(512, time))
+    slow = Inner(expansion=4, form="scan", chunk=1)
+    found = crossover(lambda time: neural(512, time, slow), lambda time: attention(512, time))
     # (8 · 8 - 2 · 4) d² + 6 d = 4 L d: L = 14 d + 1.5
     assert found == 14 * 512 + 2
-    assert crossover(lambda time: costs.attention(64, time), lambda time: costs.attention(32, time), limit=2**12) is None
+    assert crossover(lambda time: attention(64, time), lambda time: attention(32, time), limit=2**12) is None
 
 
 def test_layers_without_a_formula_and_counts_that_are_none_are_refused() -> None:
@@ -92,4 +247,12 @@ def test_layers_without_a_formula_and_counts_that_are_none_are_refused() -> None
     with pytest.raises(ValueError, match="time must be a whole number"):
         cost(Attention(8), 1, 0)
     with pytest.raises(ValueError, match='form must be "dual" or "scan"'):
-        costs.neural(8, 8, form="loop")
+        Inner(form="loop")
+    with pytest.raises(ValueError, match="read must be one of exact, top-k, gather, approximate, got 'ann'"):
+        Bank(read="ann")
+    with pytest.raises(ValueError, match="summary must be one of"):
+        Bank(summary="first")
+    with pytest.raises(ValueError, match="configuration must be one of attention, neural"):
+        transformer("mamba", Call(8, 8))
+    with pytest.raises(TypeError, match="no formula is known"):
+        cost(Hybrid({"neural": NeuralMemory(8, 2, Functional(torch.nn.Linear(4, 4)))}), 1, 1)

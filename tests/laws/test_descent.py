@@ -421,3 +421,52 @@ def test_equal_layers_that_go_together_may_swap_for_ever_and_that_is_told() -> N
     assert descent.stalled.all()
     assert not descent.converged.any()
     assert int(descent.steps) < 5
+
+
+@pytest.mark.parametrize("seed", range(22))
+def test_a_step_without_gradients_adds_pulls_in_place_and_leads_where_the_forces_say(seed: int) -> None:
+    network = random_network(seed)
+    states = states_of(network, 3, seed)
+    shares = {name: 0.3 + 0.2 * number for number, name in enumerate(network.shapes) if name != "abc"[seed % 4 : seed % 4 + 1]}
+    before = {name: x.clone() for name, x in states.items()}
+    forces = network.forces(network.activations(states))
+    into = {name: torch.full_like(x, torch.nan) for name, x in states.items()}
+    with torch.no_grad():
+        network.relax(states, into, shares)
+    for name, share in shares.items():
+        torch.testing.assert_close(into[name], states[name] + share * (forces[name] - states[name]), rtol=1e-12, atol=1e-12)
+    assert all(torch.equal(states[name], before[name]) for name in states)
+    assert all(torch.isnan(into[name]).all() for name in states if name not in shares)
+
+
+@pytest.mark.parametrize("clamped", [False, True])
+@pytest.mark.parametrize("integrator", [Euler(0.3), Euler(1.0), Langevin(0.1, 0.01, cooling=30)], ids=str)
+def test_descent_without_gradients_is_that_with_them_to_the_same_step(integrator: Integrator, clamped: bool) -> None:
+    for seed in (0, 3, 4, 7):
+        network, generators = random_network(seed), [torch.Generator().manual_seed(seed) for _ in range(2)]
+        states = states_of(network, 6, seed)
+        clamp = {"a": draw(2, 6, seed=9) > 0} if clamped else None
+        plain = descend(network, states, integrator=integrator, steps=60, tolerance=1e-4, clamp=clamp, generator=generators[0])
+        with torch.no_grad():
+            fast = descend(network, states, integrator=integrator, steps=60, tolerance=1e-4, clamp=clamp, generator=generators[1])
+        assert torch.equal(fast.steps, plain.steps)
+        assert torch.equal(fast.converged, plain.converged)
+        for name in states:
+            torch.testing.assert_close(fast.states[name], plain.states[name], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.0])
+def test_an_item_stops_where_no_free_entry_of_the_slope_is_above_the_tolerance_and_not_before(tau: float) -> None:
+    network, tolerance = two_layers(tau=tau, scale=0.4), 1e-3
+    states = states_of(network, 40)
+    with torch.no_grad():
+        found = descend(network, states, integrator=Euler(0.3), steps=200, tolerance=tolerance, keep=True)
+        assert found.converged.all()
+        assert found.steps.unique().numel() > 1
+        assert found.trajectory is not None
+        for item, steps in enumerate(found.steps.tolist()):
+            along = {name: x[:steps, item] for name, x in found.trajectory.items()}
+            forces = network.forces(network.activations(along))
+            left = torch.stack([(forces[name] - x).abs().amax(-1) for name, x in along.items() if network.tau[name]]).amax(0)
+            assert left[-1] <= tolerance
+            assert (left[:-1] > tolerance).all()

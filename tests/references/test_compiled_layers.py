@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = """
 import torch
 from torch import nn
@@ -13,6 +15,7 @@ from ammon.nn.attention import Attention
 from ammon.nn.configurations import CONFIGURATIONS, Size
 from ammon.nn.drifting import Drift
 from ammon.nn.episodic import EpisodicMemory
+from ammon.nn.hierarchy import Hierarchy
 from ammon.nn.hybrid import Hybrid
 from ammon.nn.neural import NeuralMemory
 from ammon.nn.segments import Segments
@@ -35,6 +38,8 @@ LAYERS = {
     "episodic, segments": EpisodicMemory(8, 2, 4, Segments(3, "attention"), context=Drift(8, 2, 3, form="fading")),
     "episodic, segments of tokens": EpisodicMemory(8, 2, 4, Segments(3, "each")),
     "hybrid": Hybrid({"attention": Attention(8, 2, 3), "episodic": EpisodicMemory(8, 2, 4)}, "softmax", "head", 2),
+    "hierarchy": Hierarchy(8, 2, 3, 2, 2),
+    "stack by surprise": Stack(CONFIGURATIONS["hybrid_surprise"](Size(dim=8, near=3, window=3, chunk=4, slots=3))),
     "stack": Stack(CONFIGURATIONS["hybrid"](Size(dim=8, near=3, window=3, chunk=4, segment=4, slots=8))),
     "of the user": NeuralMemory(8, 2, Functional(nn.Linear(4, 4)), Surprise(4)),
 }
@@ -57,4 +62,34 @@ for name, layer in LAYERS.items():
 # torch warns by itself when a graph takes a tensor that has a history, so warnings are no errors here
 def test_every_layer_compiles_to_one_graph_with_the_same_values_and_gradients() -> None:
     ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=600, cwd=Path(__file__).parents[2])
+    assert ran.returncode == 0, ran.stderr[-3000:]
+
+
+STEPS = """
+import torch
+from ammon.learning.fast_weights import Mlp
+from ammon.learning.surprise import Surprise
+from ammon.nn.neural import NeuralMemory
+
+torch.manual_seed(0)
+layer = NeuralMemory(8, 2, Mlp(2, 2), Surprise(4, limit=1.0))
+twin = NeuralMemory(8, 2, Mlp(2, 2), Surprise(4, limit=1.0, compiled=True))
+twin.load_state_dict(layer.state_dict())
+x, found = torch.randn(2, 10, 8), []
+for run in (layer, twin, torch.compile(twin, fullgraph=True)):
+    run.zero_grad()
+    y, state = run(x)
+    z, state = run(x[:, :1], state)
+    (y.square().sum() + z.square().sum()).backward()
+    found.append([y.detach(), z.detach(), *(p.grad.clone() for p in run.parameters())])
+for eager, *others in zip(*found, strict=True):
+    for other in others:
+        torch.testing.assert_close(other, eager, rtol=1e-4, atol=1e-5)
+"""
+
+
+# a compiler for the processor takes half a minute
+@pytest.mark.slow
+def test_compiled_steps_of_the_dual_form_have_the_same_values_and_gradients() -> None:
+    ran = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, timeout=600, cwd=Path(__file__).parents[2])
     assert ran.returncode == 0, ran.stderr[-3000:]

@@ -4,11 +4,14 @@ Symbols are those of docs/transformer.md, e.g. d entries, L tokens, H heads, chu
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ammon.analysis.cost import Cost, Number, attention, context, episodic, gate, neural
+from ammon.analysis.cost_blocks import PARTS, Call, Shape, attention, gate, transformer
+from ammon.analysis.cost_episodic import Bank, episodic, hebbian
+from ammon.analysis.cost_neural import Inner, context, neural
+from ammon.analysis.cost_record import Cost, Number, weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Symbol:
-    """A size: its argument in `ammon.analysis.cost`, what it means, its value unless one is given."""
+    """A size: its argument in the formulas of `ammon.analysis.cost`, what it means, its value unless one is given."""
 
     argument: str
     meaning: str
@@ -28,7 +31,7 @@ SYMBOLS = {
     "d": Symbol("dim", "entries of a token", 512),
     "L": Symbol("time", "tokens", 1024),
     "B": Symbol("batch", "rows of the batch", 1),
-    "H": Symbol("heads", "heads of a neural memory", 8),
+    "H": Symbol("heads", "heads of a memory", 8),
     "depth": Symbol("depth", "matrices of a neural memory", 2),
     "e": Symbol("expansion", "its width inside, in d/H", 4),
     "b": Symbol("chunk", "tokens of its chunk", 64),
@@ -36,11 +39,14 @@ SYMBOLS = {
     "w": Symbol("window", "tokens that windowed attention sees", 256),
     "P": Symbol("persistent", "persistent tokens of attention", 0, 0),
     "M": Symbol("slots", "slots of an episodic memory", 4096),
-    "k": Symbol("top", "slots that it mixes", 32),
+    "k": Symbol("top", "slots that an index would give it", 32),
     "lists": Symbol("lists", "inverted lists of an approximate search", 256),
     "probes": Symbol("probes", "lists that it looks into", 8),
-    "s": Symbol("every", "tokens to one write", 1),
-    "c": Symbol("context", "entries of an episodic context", 0, 0),
+    "s": Symbol("every", "tokens to one write, their mean", 1),
+    "c": Symbol("context", "entries of an episodic context, in each head", 0, 0),
+    "a": Symbol("associated", "entries of the context of dense associations, in each head", 16),
+    "N": Symbol("layers", "layers of a language model, the first without a memory", 2),
+    "V": Symbol("vocabulary", "tokens that it knows", 256),
     "n": Symbol("sources", "sources of a gate", 2),
     "bytes": Symbol("itemsize", "bytes of a number", 4),
 }
@@ -48,31 +54,72 @@ QUANTITIES = {"flops": "FLOPs", "parameters": "parameters", "state_bytes": "byte
 PER = ("sequence", "token", "chunk", "step")
 # what neither grows nor shrinks with the work
 STANDING = ("parameters", "state_bytes")
+# what has a value in expressions too
+FIXED = ("depth", "conv", "P", "c", "s")
+
+
+def _inner(sizes: dict[str, Any], form: str = "dual") -> Inner:
+    return Inner(**{name: sizes.pop(name) for name in ("heads", "depth", "expansion", "chunk", "convolution")}, form=form)
+
+
+def _neural(form: str = "dual", **sizes: Any) -> Cost:
+    return neural(inner=_inner(sizes, form), **sizes)
+
+
+def _context(**sizes: Any) -> Cost:
+    return context(inner=_inner(sizes), **sizes)
 
 
 def _joined(norms: int, **sizes: Any) -> Cost:
     """MAG (norms 3) and MAL (1): attention, by a window, a memory, and the norms."""
-    shared = {name: sizes.pop(name) for name in ("dim", "time", "batch", "itemsize")}
-    begun = sizes.pop("continued", False)
-    one = attention(window=sizes.pop("window"), persistent=sizes.pop("persistent"), past=1 if begun else 0, **shared)
-    weights = norms * shared["dim"]
-    return one + neural(continued=begun, **shared, **sizes) + Cost(0, weights, 0, weights * shared["itemsize"])
+    inner, begun = _inner(sizes), sizes.pop("continued", False)
+    window, persistent = sizes.pop("window"), sizes.pop("persistent")
+    one = attention(window=window, persistent=persistent, past=1 if begun else 0, **sizes)
+    return one + neural(inner=inner, continued=begun, **sizes) + weights(norms * sizes["dim"], sizes["itemsize"])
+
+
+def _bank(sizes: dict[str, Any], **settings: Any) -> Bank:
+    named = {name: sizes.pop(name) for name in ("heads", "slots", "context", "top", "lists", "probes") if name in sizes}
+    every = sizes.pop("every", 1)
+    return Bank(**named, every=every, summary="token" if every == 1 else "mean", **settings)
+
+
+def _episodic(read: str, **sizes: Any) -> Cost:
+    return episodic(bank=_bank(sizes, read=read), **sizes)
+
+
+def _hebbian(**sizes: Any) -> Cost:
+    return hebbian(context=sizes.pop("associated"), **sizes)
+
+
+def _transformer(configuration: str, **sizes: Any) -> Cost:
+    call = Call(**{name: sizes.pop(name) for name in ("dim", "time", "past", "batch", "itemsize") if name in sizes})
+    names = ("layers", "vocabulary", "window")
+    shape = {name: sizes.pop(name) for name in names}
+    heads = sizes["heads"]
+    inner, bank = _inner(sizes), replace(_bank(sizes), heads=heads)
+    return transformer(configuration, call, Shape(**shape, near=shape["window"], inner=inner, bank=bank, few=bank.slots))
 
 
 _NEURAL = "H depth e b conv"
+_BANK = ("H", "M", "s", "c")
+_MODEL = (*_NEURAL.split(), "w", "M", "N", "V")
 # by name: how it is computed, the symbols it has beside d, L, B and bytes, and how it is told that tokens came before
 LAYERS: dict[str, tuple[Callable[..., Cost], tuple[str, ...], str]] = {
     "attention": (attention, ("P",), "past"),
     "window": (attention, ("w", "P"), "past"),
-    "neural": (neural, tuple(_NEURAL.split()), "continued"),
-    "neural-scan": (partial(neural, form="scan"), tuple(_NEURAL.split()), "continued"),
-    "mac": (context, (*_NEURAL.split(), "P"), "continued"),
+    "neural": (_neural, tuple(_NEURAL.split()), "continued"),
+    "neural-scan": (partial(_neural, "scan"), tuple(_NEURAL.split()), "continued"),
+    "mac": (_context, (*_NEURAL.split(), "P"), "continued"),
     "mag": (partial(_joined, 3), (*_NEURAL.split(), "w", "P"), "continued"),
     "mal": (partial(_joined, 1), (*_NEURAL.split(), "w", "P"), "continued"),
-    "episodic": (episodic, ("M", "s", "c"), ""),
-    "episodic-top-k": (partial(episodic, read="top-k"), ("M", "k", "s", "c"), ""),
-    "episodic-approximate": (partial(episodic, read="approximate"), ("M", "k", "lists", "probes", "s", "c"), ""),
+    "episodic": (partial(_episodic, "exact"), _BANK, "past"),
+    "episodic-top-k": (partial(_episodic, "top-k"), _BANK, "past"),
+    "episodic-gather": (partial(_episodic, "gather"), (*_BANK, "k"), "past"),
+    "episodic-approximate": (partial(_episodic, "approximate"), (*_BANK, "k", "lists", "probes"), "past"),
+    "hebbian": (_hebbian, ("H", "a"), "continued"),
     "gate": (gate, ("n",), ""),
+    **{f"lm-{name.replace('_', '-')}": (partial(_transformer, name), _MODEL, "past") for name in PARTS},
 }
 
 
@@ -99,14 +146,18 @@ def at(layer: str, values: Mapping[str, Number], per: str = "sequence", exact: b
 
 
 def expressions(layer: str, values: Mapping[str, int], per: str = "sequence") -> dict[str, Any]:
-    """Each quantity as an expression of sympy in the symbols that have no value here, for lengths that are multiples of b and w."""
+    """Each quantity as an expression of sympy in the symbols that have no value here.
+
+    For lengths that are multiples of b, w and M, at least 1024 slots, and numbers of at least 4 bytes.
+    """
     import sympy
 
-    free = {name: sympy.Symbol(name, positive=True, integer=True) for name in SYMBOLS if name not in ("depth", "conv", "P", "c")}
+    free = {name: sympy.Symbol(name, positive=True, integer=True) for name in SYMBOLS if name not in FIXED}
     found = at(layer, {**free, **values}, per)
 
     def whole(expression: Any) -> Any:
-        expression = sympy.sympify(expression).replace(sympy.Min, lambda *parts: next((p for p in parts if p != free["L"]), parts[0]))
+        expression = sympy.sympify(expression).replace(sympy.Max, lambda *parts: next(part for part in parts if not part.is_number))
+        expression = expression.replace(sympy.Min, lambda *parts: next((p for p in parts if p != free["L"]), parts[0]))
         return sympy.collect(sympy.expand(expression.replace(sympy.ceiling, lambda part: part)), [free["L"], free["d"]])
 
     return {name: whole(getattr(found, name)) for name in QUANTITIES}

@@ -113,10 +113,11 @@ def _settings(chosen: "Sequence[str]", values: dict[str, int], but: str) -> str:
 
 
 def _print_expressions(chosen: "Sequence[str]", values: dict[str, int], per: str) -> None:
-    from ammon.analysis.cost_table import QUANTITIES, SYMBOLS, expressions
+    from ammon.analysis.cost_table import FIXED, QUANTITIES, SYMBOLS, expressions
 
-    fixed = {name: SYMBOLS[name].value for name in ("depth", "conv", "P", "c")} | values
-    typer.echo(f"Per {per}; forward; L a multiple of b and w; {', '.join(f'{name} = {value}' for name, value in fixed.items())}")
+    fixed = {name: SYMBOLS[name].value for name in FIXED} | values
+    settings = ", ".join(f"{name} = {value}" for name, value in fixed.items())
+    typer.echo(f"Per {per}; forward; L a multiple of b, w and M, M at least 1024; {settings}")
     for layer in chosen:
         typer.echo(f"\n{layer}")
         for name, expression in expressions(layer, values, per).items():

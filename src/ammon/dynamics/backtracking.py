@@ -129,8 +129,8 @@ class _Backtracking:
         # a step of no length keeps its fast layers too
         return torch.where((self.taken[rows] > 0).unsqueeze(-1), moved, state)
 
-    def still(self, tolerance: float) -> Tensor:
-        return self.field.at_rest(lambda stride: self.left[:, ::stride], tolerance)
+    def still(self, tolerance: float, least: float) -> Tensor:
+        return self.field.at_rest(lambda units: self.left[:, units], tolerance)
 
     def _moved(self, x: Tensor, drift: Tensor, size: Tensor, rows: Tensor) -> Tensor:
         return self.field.follow(torch.addcmul(x, drift, -torch.expm1(-size.unsqueeze(-1) * self.field.rate)), rows)

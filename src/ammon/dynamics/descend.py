@@ -16,6 +16,9 @@ from ammon.dynamics.integrators import Integrator, Motion
 from ammon.dynamics.packed import Clamp, Flow, Layers, Packed
 from ammon.dynamics.settle import Differentiate, Judge, default_tolerance, largest_change, settle
 
+# a state that is so near to the one before the last, as a share of the last change, is that state
+SAME = 1e-3
+
 
 @dataclass(frozen=True)
 class Descent:
@@ -55,7 +58,7 @@ def descend(
         raise ValueError(f"descend: clamp names {unknown[0]!r}, which is no layer; the layers are {', '.join(network.shapes)}.")
     integrator = integrator or Adaptive()
     field = Packed(network, states, clamp, keep)
-    if not bool(torch.isfinite(field.cue).all()):
+    if not _finite(field.cue):
         raise ValueError("descend: the states hold NaN or infinite entries; clean the cue first, e.g. torch.nan_to_num.")
     motion = integrator.begin(field, generator)
     everyone = torch.arange(len(field.cue), device=field.cue.device)
@@ -79,19 +82,27 @@ def descend(
 
 
 def _judge(field: Packed, motion: Motion, tolerance: float, integrator: Integrator) -> Judge:
-    done = 0
+    done, seen = 0, list[Tensor]()
 
     def judge(new: Tensor, old: Tensor, before: Tensor | None, rows: Tensor) -> tuple[Tensor, Tensor]:
-        nonlocal done
+        nonlocal done, seen
         done += 1
-        few = (slice(None), slice(None, None, field.stride))
-        change = largest_change(new[few], old[few])
-        if len(change) and not math.isfinite(float(change.sum())):
+        if not len(rows):
+            return rows.bool(), rows.bool()
+        # rows far apart are slow to read: as long as they are the same ones, what was read of old states serves again
+        if not seen or len(seen[0]) != len(rows):
+            seen = [field.some(x) for x in (old, before) if x is not None]
+        seen = [field.some(new), *seen[:2]]
+        few, change = seen[0], _far(seen[0], seen[1])
+        least, most = (float(end) for end in change.aminmax())
+        if not math.isfinite(most):
             _check_finite(field, new, rows, done, integrator)
-        still = motion.still(tolerance)
-        back = _came_back(change, None if before is None else largest_change(new[few], before[few]), tolerance)
-        if bool(back.any()):
-            back = _came_back(largest_change(new, old), None if before is None else largest_change(new, before), tolerance)
+        still = motion.still(tolerance, least - field.rounding * float(torch.linalg.vector_norm(few, math.inf)))
+        # most rows went farther than any that came back
+        since = _far(few, seen[2]) if len(seen) > 2 else None
+        if least and (since is None or float(torch.add(since, change, alpha=-SAME).amin()) > 0):
+            return still, torch.zeros_like(still)
+        back = _came_back(largest_change(new, old), None if before is None else largest_change(new, before), tolerance)
         return still, ~still & back
 
     return judge
@@ -100,20 +111,31 @@ def _judge(field: Packed, motion: Motion, tolerance: float, integrator: Integrat
 def _came_back(change: Tensor, since: Tensor | None, tolerance: float) -> Tensor:
     """No change at all, or one that is taken back by the next: far more exactly than by a swing that dies away."""
     stuck = change == 0
-    return stuck if since is None else stuck | ((since <= 1e-3 * change) & (since <= tolerance))
+    return stuck if since is None else stuck | ((since <= SAME * change) & (since <= tolerance))
+
+
+def _far(new: Tensor, old: Tensor) -> Tensor:
+    """The largest change of these units, row by row, in few calls: this is done at every step."""
+    far: Tensor = torch.linalg.vector_norm(new - old, math.inf, -1)
+    return far
 
 
 def _check_finite(field: Packed, new: Tensor, rows: Tensor, done: int, integrator: Integrator) -> None:
     x = new[:, : field.cue.shape[1]].detach()
-    lost = ~torch.isfinite(x).all(-1)
-    if not bool(lost.any()):
+    if _finite(x):
         return
+    lost = ~torch.isfinite(x).all(-1)
     item = int(lost.nonzero()[0])
     name = next(name for name, layer in field.unpack(x[item]).items() if not bool(torch.isfinite(layer).all()))
     raise FloatingPointError(
         f"descend: the state of {name!r} is no longer finite in item {int(rows[item])} after step {done}; {integrator} diverges on "
         "this network. Take a shorter step, or Adaptive(), under which the energy never rises; check_lyapunov tells whether it can."
     )
+
+
+def _finite(x: Tensor) -> bool:
+    """Whether all entries are; their sum mostly tells, in one pass."""
+    return math.isfinite(float(x.detach().sum())) or bool(torch.isfinite(x).all())
 
 
 def _last_step(field: Packed, motion: Motion) -> Callable[[Tensor, Tensor], Tensor]:

@@ -28,8 +28,11 @@ class Motion(Protocol):
         """The last step of each row once more, from the state before it."""
         ...
 
-    def still(self, tolerance: float) -> Tensor:
-        """Which of the rows of the last step had no entry of dE/dg above the tolerance left before it [row]."""
+    def still(self, tolerance: float, least: float) -> Tensor:
+        """Which of the rows of the last step had no entry of dE/dg above the tolerance left before it [row].
+
+        least: in each row some unit moved by more than that and rounding, which may be enough to say that none had.
+        """
         ...
 
 
@@ -119,25 +122,20 @@ class FixedPoint:
 class _Straight:
     def __init__(self, field: Packed, step: float) -> None:
         self.field, self.length = field, step
-        self.last: tuple[Tensor, dict[str, Tensor], Tensor] | None = None
 
     def start(self, x: Tensor) -> Tensor:
         return x
 
     def step(self, state: Tensor, rows: Tensor) -> Tensor:
-        # let go before asking anew, so that the same memory serves again
-        self.last = None
-        fed = self.field.feed(state)
-        self.last = state, fed, rows
-        return self.field.follow(self.field.towards(state, fed, self.length, rows), rows)
+        moved = self.field.towards(state, self.length, rows)
+        self.last = state.detach(), moved.detach(), rows
+        return self.field.follow(moved, rows)
 
     def again(self, state: Tensor, rows: Tensor) -> Tensor:
         return self.step(state, rows)
 
-    def still(self, tolerance: float) -> Tensor:
-        assert self.last is not None
-        last = self.last
-        return self.field.at_rest(lambda stride: self.field.apart(*last, stride), tolerance)
+    def still(self, tolerance: float, least: float) -> Tensor:
+        return self.field.rested(*self.last, self.length, tolerance, least)
 
 
 class _Rolling:
@@ -157,8 +155,8 @@ class _Rolling:
     def again(self, state: Tensor, rows: Tensor) -> Tensor:
         return self.step(state, rows)
 
-    def still(self, tolerance: float) -> Tensor:
-        return self.field.at_rest(lambda stride: self.last[:, ::stride], tolerance)
+    def still(self, tolerance: float, least: float) -> Tensor:
+        return self.field.at_rest(lambda units: self.last[:, units], tolerance)
 
 
 class _Shaken:
@@ -181,14 +179,14 @@ class _Shaken:
         return self.again(state, rows)
 
     def again(self, state: Tensor, rows: Tensor) -> Tensor:
-        fed = self.field.feed(state)
-        self.last = state, fed, rows
-        moved = self.field.towards(state, fed, self.how.step, rows) + self.noise[rows]
-        return self.field.follow(self.field.hold(moved, state, rows), rows)
+        moved = self.field.towards(state, self.how.step, rows)
+        self.last = state.detach(), moved.detach(), rows
+        return self.field.follow(self.field.hold(moved + self.noise[rows], state, rows), rows)
 
-    def still(self, tolerance: float) -> Tensor:
-        warm = torch.zeros(len(self.last[2]), dtype=torch.bool, device=self.last[2].device)
-        return warm if self.left else self.field.at_rest(lambda stride: self.field.apart(*self.last, stride), tolerance)
+    def still(self, tolerance: float, least: float) -> Tensor:
+        if self.left:
+            return torch.zeros_like(self.last[-1], dtype=torch.bool)
+        return self.field.rested(*self.last, self.how.step, tolerance, least)
 
 
 class _InTurn:
@@ -213,6 +211,6 @@ class _InTurn:
     def again(self, state: Tensor, rows: Tensor) -> Tensor:
         return self.step(state, rows)
 
-    def still(self, tolerance: float) -> Tensor:
+    def still(self, tolerance: float, least: float) -> Tensor:
         old, new = self.last
-        return self.field.at_rest(lambda stride: new[:, ::stride] - old[:, ::stride], tolerance)
+        return self.field.at_rest(lambda units: new[:, units] - old[:, units], tolerance)

@@ -3,6 +3,7 @@
 States [batch, unit], unit over all layers. A flow is anything with layers, an energy and forces: dynamics know no energy by name.
 """
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
@@ -11,8 +12,8 @@ from torch import Tensor
 
 Layers = Mapping[str, Tensor]
 Clamp = Mapping[str, Tensor | bool]
-# units of an item that are looked at before all are
-SAMPLE = 32
+# units of an item, side by side, that are looked at before all are
+SAMPLE = 16
 
 
 class Flow(Protocol):
@@ -34,6 +35,10 @@ class Flow(Protocol):
 
     def forces(self, activations: Layers, layers: Collection[str] | None = None) -> dict[str, Tensor]:
         """What feeds these layers [batch, *shape]."""
+        ...
+
+    def relax(self, states: Layers, into: Layers, shares: Mapping[str, float]) -> None:
+        """into ← states + share · (force - states) for the layers that have a share, without gradients."""
         ...
 
     def energy(self, states: Layers, activations: Layers | None = None) -> Tensor:
@@ -69,8 +74,9 @@ class Packed:
         self.slow = [name for name in self.names if flow.tau[name] and name not in held]
         self.rates = {name: 1 / flow.tau[name] for name in self.slow}
         self.rate = torch.cat([self.cue.new_full((size,), self.rates.get(name, 0.0)) for size, name in zip(self.sizes, self.names)])
-        # so far apart lie the units that are looked at first
-        self.stride = max(1, self.cue.shape[1] // SAMPLE)
+        self.sample, self.rounding = self._sample(), 4 * torch.finfo(self.cue.dtype).eps
+        # units that are not slow move otherwise
+        self.fastest = max(self.rates.values()) if bool(self.rate[self.sample].all()) else math.inf
 
     def pack(self, layers: Layers) -> Tensor:
         """One row per item."""
@@ -78,8 +84,15 @@ class Packed:
 
     def unpack(self, rows: Tensor) -> dict[str, Tensor]:
         """The layers of rows [*lead, unit], as [*lead, *shape]."""
-        parts = torch.split(rows, self.sizes, -1)
-        return {name: part.view(*rows.shape[:-1], *self.shapes[name]) for name, part in zip(self.names, parts)}
+        layers = dict(zip(self.names, rows.split_with_sizes(self.sizes, -1)))
+        for name, shape in self.shapes.items():
+            if len(shape) > 1:
+                layers[name] = layers[name].view(*rows.shape[:-1], *shape)
+        return layers
+
+    def some(self, rows: Tensor) -> Tensor:
+        """A copy of a few units of each row that lie side by side: mostly they tell enough."""
+        return rows.detach()[:, self.sample].clone()
 
     def follow(self, x: Tensor, rows: Tensor) -> Tensor:
         """x with its fast layers where their input leaves them."""
@@ -102,35 +115,37 @@ class Packed:
         """-dE/dg of what may move, 0 elsewhere."""
         return self.forces(self.feed(x), x, rows) - x
 
-    def towards(self, x: Tensor, fed: Layers, step: float, rows: Tensor) -> Tensor:
+    def towards(self, x: Tensor, step: float, rows: Tensor) -> Tensor:
         """x + step/tau · (fed - x), clamped entries and layers that are not slow as they were."""
-        layers = self.unpack(x)
+        layers, shares = self.unpack(x), {name: step * rate for name, rate in self.rates.items()}
         if torch.is_grad_enabled():
-            moved = {name: layers[name] + step * self.rates[name] * (fed[name] - layers[name]) for name in self.slow}
+            fed = self.flow.forces(self.flow.activations(layers), self.slow)
+            moved = {name: layers[name] + shares[name] * (fed[name] - layers[name]) for name in self.slow}
             return self.hold(self.pack({**layers, **moved}), x, rows)
-        # each layer straight into its place
         new = self._room(x)
         if len(self.slow) < len(self.names):
             new.copy_(x)
-        for name, place in self.unpack(new).items():
-            if name in self.slow:
-                torch.sub(fed[name], layers[name], out=place)
-                torch.add(layers[name], place, alpha=step * self.rates[name], out=place)
+        self.flow.relax(layers, self.unpack(new), shares)
         return self.hold(new, x, rows)
 
-    def apart(self, x: Tensor, fed: Layers, rows: Tensor, stride: int) -> Tensor:
-        """fed - x of every so many units of what may move [row, some]."""
-        layers, masks = self.unpack(x), {} if self.clamped is None else self.unpack(self.clamped[rows])
-        parts = []
-        for name in self.slow:
-            part = fed[name].flatten(1)[:, ::stride] - layers[name].flatten(1)[:, ::stride]
-            parts.append(part.masked_fill(masks[name].flatten(1)[:, ::stride], 0.0) if masks else part)
-        return torch.cat(parts, -1) if parts else x[:, :0]
+    def rested(self, old: Tensor, new: Tensor, rows: Tensor, step: float, tolerance: float, least: float) -> Tensor:
+        """Which rows had no entry of dE/dg above the tolerance at `old`, from where a step of this size led to `new`.
 
-    def at_rest(self, left: Callable[[int], Tensor], tolerance: float) -> Tensor:
-        """Which rows have no entry above the tolerance. left(stride) gives every so many of their entries: mostly a few tell enough."""
-        few = largest(left(self.stride)) <= tolerance
-        return few if self.stride == 1 or not bool(few.any()) else largest(left(1)) <= tolerance
+        least: in each row some of the few units moved farther than that. Mostly it tells that no row is at rest, else how far all units
+        moved; of the rows that are left the forces are asked for once more.
+        """
+        if least > step * tolerance * self.fastest:
+            return torch.zeros_like(rows, dtype=torch.bool)
+        near = ((new - old).abs_() <= torch.add(step * tolerance * self.rate, old.abs(), alpha=self.rounding)).all(-1)
+        index = near.nonzero().squeeze(-1)
+        if len(index):
+            near[index] = largest(self.drift(old[index], rows[index])) <= tolerance
+        return near
+
+    def at_rest(self, left: Callable[[slice], Tensor], tolerance: float) -> Tensor:
+        """Which rows have no entry above the tolerance. left(units) gives their entries there: mostly a few tell enough."""
+        few = largest(left(self.sample)) <= tolerance
+        return few if not bool(few.any()) else largest(left(slice(None))) <= tolerance
 
     def hold(self, new: Tensor, old: Tensor, rows: Tensor) -> Tensor:
         """The new states, the old ones where they are clamped."""
@@ -149,6 +164,15 @@ class Packed:
             return self.ring[-1]
         self.turn += 1
         return self.ring[(self.turn - 1) % 3]
+
+    def _sample(self) -> slice:
+        """Of all stretches of so many units the one that may move most freely; of equals the middle one."""
+        size = min(SAMPLE, self.cue.shape[1])
+        free = (self.rate > 0).float() if self.clamped is None else (~self.clamped).float().sum(0) * (self.rate > 0)
+        stretches = free[: len(free) // size * size].view(-1, size).sum(-1)
+        best = (stretches == stretches.max()).nonzero().squeeze(-1)
+        start = size * int(best[len(best) // 2])
+        return slice(start, start + size)
 
     def _clamp(self, name: str, x: Tensor, clamp: Clamp) -> Tensor:
         mask = clamp.get(name, False)

@@ -1,6 +1,7 @@
 """The contracts of an energy, a scalar of activations, and of a synapse, an energy that joins layers of neurons."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,24 @@ from ammon.shapes import Energies
 
 Shape = tuple[int, ...]
 Places = Sequence[int] | None
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a pull goes: into ← keep · onto + gain · pull, without gradients. into and onto [batch, *shape], two tensors or one."""
+
+    into: Tensor
+    onto: Tensor
+    keep: float
+    gain: float
+
+    def take(self, pull: Tensor) -> None:
+        """A pull that is at hand."""
+        torch.add(self.onto if self.keep == 1 else self.keep * self.onto, pull, alpha=self.gain, out=self.into)
+
+    def take_product(self, left: Tensor, right: Tensor) -> None:
+        """The pull left @ right [batch, n]: the product adds as it multiplies, so that the pull itself is never held."""
+        torch.addmm(self.onto.flatten(1), left, right, beta=self.keep, alpha=self.gain, out=self.into.view(len(left), -1))
 
 
 class Energy(nn.Module):
@@ -47,6 +66,11 @@ class Synapse(nn.Module):
                 return tuple(torch.zeros_like(g) for g in asked)
             gradients = torch.autograd.grad(energy.sum(), asked, create_graph=tracked, allow_unused=True)
         return tuple(torch.zeros_like(g) if gradient is None else -gradient for g, gradient in zip(asked, gradients))
+
+    def relax(self, activations: Sequence[Tensor], targets: Mapping[int, Target]) -> None:
+        """Bring the pull at each of these places into its target. Worth a form of its own where a product can add as it multiplies."""
+        for target, pull in zip(targets.values(), self.pulls(*activations, at=list(targets))):
+            target.take(pull)
 
     def _learns(self, activations: tuple[Tensor, ...]) -> bool:
         """Whether anything that the energy depends on asks for a gradient, even a tensor that a function has closed over."""

@@ -10,7 +10,7 @@ from typing import TypedDict, cast
 import torch
 from torch import Tensor, nn
 
-from ammon.energies.base import Shape, Synapse
+from ammon.energies.base import Shape, Synapse, Target
 from ammon.energies.neurons import Neurons
 from ammon.shapes import Energies, check_count
 
@@ -87,6 +87,23 @@ class EnergyNetwork(nn.Module):
                     name = joined[place]
                     fed[name] = fed[name] + pull if name in fed else pull
         return {name: fed[name] if name in fed else torch.zeros_like(activations[name]) for name in asked}
+
+    def relax(self, states: Layers, into: Layers, shares: Mapping[str, float]) -> None:
+        """into ← states + share · (force - states) for the layers that have a share, without gradients and forces that are held."""
+        activations, begun = self.activations(states), set[str]()
+        for joined, synapse in self.connections:
+            targets = {}
+            for place, name in enumerate(joined):
+                if name in shares:
+                    first = name not in begun
+                    onto, keep = (states[name], 1 - shares[name]) if first else (into[name], 1.0)
+                    targets[place] = Target(into[name], onto, keep, shares[name])
+                    begun.add(name)
+            if targets:
+                self._synapse(synapse).relax([activations[name] for name in joined], targets)
+        for name, share in shares.items():
+            if name not in begun:
+                torch.mul(states[name], 1 - share, out=into[name])
 
     def energy(self, states: Layers, activations: Layers | None = None) -> Energies:
         """E [batch] of states, and of activations if they are to be others than those of the states."""

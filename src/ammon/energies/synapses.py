@@ -4,12 +4,12 @@ Layers of any shape are taken flat, [batch, n]. Weights are fixed, unless `learn
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ammon.energies.base import Places, Shape, Synapse, places
+from ammon.energies.base import Places, Shape, Synapse, Target, places
 from ammon.shapes import Energies, check_count
 
 
@@ -63,6 +63,12 @@ class Dense(Synapse):
         first, second = (g.flatten(1) for g in activations)
         fed = (lambda: second @ self.weight.mT, lambda: first @ self.weight)
         return tuple(fed[place]().reshape(activations[place].shape) for place in places(at, activations))
+
+    def relax(self, activations: Sequence[Tensor], targets: Mapping[int, Target]) -> None:
+        first, second = (g.flatten(1) for g in activations)
+        factors = (second, self.weight.mT), (first, self.weight)
+        for place, target in targets.items():
+            target.take_product(*factors[place])
 
     def check(self, where: str, shapes: tuple[Shape, ...]) -> None:
         check_joined(where, shapes, 2)

@@ -73,7 +73,7 @@ EXPERIMENT = Experiment(
     name="binding",
     question="Which memory learns to recall what a text has bound to a key, the newest value of a key, or the text itself?",
     protocol=(
-        "Transformers of two layers, rotary positions; the first layer attends to 16 tokens, the second holds the memory named. Keys are "
+        "Transformers of two layers, rotary positions; the first layer attends to 4 tokens, the second holds the memory named. Keys are "
         "bound to values at the beginning of each sequence, all new; then every token is a key that asks for its value (multi-query "
         "associative recall, denser than Arora et al. 2023): recall_64 and recall_128 bind 4 and 8 keys in 64 and 128 tokens, rebinding "
         "binds 8 keys twice and asks for the newest; copying repeats a text of 32 tokens. AdamW, until `enough` of 128 held-out sequences "

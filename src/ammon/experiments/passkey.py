@@ -26,7 +26,7 @@ WINDOW = 16
 def measure(point: Point, *, generator: torch.Generator) -> list[Row]:
     """One training; then longer texts with one needle, the episodes read whole and by the best few only."""
     length = int(point["length"])
-    size = Size(dim=int(point["dim"]), heads=int(point["heads"]), near=WINDOW, window=WINDOW, chunk=16, segment=16)
+    size = Size(dim=int(point["dim"]), heads=int(point["heads"]), window=WINDOW, chunk=16, segment=16)
     taught = teach(
         lambda batch, some: passkey(batch, length=length, needles=int(point["needles"]), distance=2 * WINDOW, words=WORDS, generator=some),
         3 * WORDS,
@@ -72,7 +72,8 @@ EXPERIMENT = Experiment(
     name="passkey",
     question="Is a needle found again beyond the window of attention, and in texts ten times longer than those of training?",
     protocol=(
-        f"Transformers of two layers whose attention sees {WINDOW} tokens; the second holds the memory named, which writes after every "
+        f"Transformers of two layers: the first attends to 4 tokens, the second, in which attention sees {WINDOW}, holds the memory named, "
+        "which writes after every "
         f"16 tokens. Training: texts of `length` filler tokens with 8 needles, a key and a value each, at least {2 * WINDOW} tokens before "
         "the end, where the keys ask for their values. Then, without further training, texts of `longer` tokens with one needle anywhere "
         f"up to {2 * WINDOW} tokens before the end. Chance: 1/{WORDS}. read: 0 all episodes, else the best so many. A trial is a new text; "

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
 
-MODELS = ("neural", "episodic", "hybrid")
+MODELS = ("neural", "episodic", "hybrid", "hybrid_surprise")
 SOURCES = ("attention", "neural", "episodic")
 KINDS = {"rule": RULE, "exception": EXCEPTION, "seen": SEEN}
 WORDS = 32
+RULED = 0.95  # the rule is known
 
 
 def drawn(batch: int, generator: torch.Generator) -> Questions:
@@ -33,7 +34,13 @@ def measure(point: Point, *, generator: torch.Generator) -> list[Row]:
         drawn,
         2 * WORDS,
         str(point["model"]),
-        Size(dim=int(point["dim"]), heads=int(point["heads"]), segment=1),
+        Size(
+            dim=int(point["dim"]),
+            heads=int(point["heads"]),
+            segment=1,
+            slots=int(point["slots"]) if "slots" in point else None,
+            chunk=int(point.get("chunk", Size.chunk)),
+        ),
         steps=int(point["steps"]),
         batch=int(point["batch"]),
         rate=float(point["rate"]),
@@ -42,12 +49,13 @@ def measure(point: Point, *, generator: torch.Generator) -> list[Row]:
         generator=generator,
     )
     seed = int(torch.randint(2**31, (), generator=generator))
+    once_ruled = next((look for look in taught.trained.rows if look.get(f"held_accuracy_{RULE}", 0) >= RULED), {})
     rows: list[Row] = []
     for name, kind in KINDS.items():
         # the same sequences for each kind
         again = torch.Generator().manual_seed(seed)
         found = examined(taught.model, drawn, int(point["trials"]), again, kind)
-        learned = {"steps_to_90": taught.trained.first(f"held_accuracy_{kind}", 0.9)}
+        learned = {"steps_to_90": taught.trained.first(f"held_accuracy_{kind}", 0.9), "once_ruled": once_ruled.get(f"held_accuracy_{kind}")}
         rows.append({"kind": name, **rate("accuracy", *found), **gates(taught.model, seed, kind), **taught.row, **learned})
     return rows
 
@@ -89,16 +97,24 @@ EXPERIMENT = Experiment(
     name="rule_exceptions",
     question="Which memory learns the rule, which the exceptions, and whom does the gate ask?",
     protocol=(
-        "Transformers of two layers whose attention sees 16 tokens; the second holds the memory named (hybrid: attention, neural and "
-        f"episodic, gated per token). Each sequence has a table of its own that gives each of four classes of {WORDS} keys (key mod 4) a "
+        "Transformers of two layers: the first attends to 4 tokens, the second, in which attention sees 16, holds the memory named "
+        "(hybrid: attention, neural and "
+        "episodic, gated per token; hybrid_surprise: the episodic memory has 8 slots, which keep the tokens that most surprised the neural "
+        f"one). Each sequence has a table of its own that gives each of four classes of {WORDS} keys (key mod 4) a "
         "value. 16 examples and 4 exceptions are shown as pairs, then 40 keys ask: half of them not shown (rule), a quarter exceptions, a "
         "quarter examples (seen). steps_to_90 is of the kind; gate: its mean over the questions of the kind in 128 sequences. A trial is a "
         "new sequence; intervals, 95 %: Wilson over sequences."
     ),
-    axes={"model": Axis("the second layer", MODELS, choices=MODELS), **AXES},
+    axes={
+        "model": Axis("the second layer", MODELS, choices=MODELS),
+        "slots": Axis("of the episodic memory, where not all or 8", kind=int, least=1),
+        "chunk": Axis("tokens of which the neural memory measures the surprise at once, where not 16", kind=int, least=1),
+        **AXES,
+    },
     columns={
         "kind": Column("of question: rule, exception, seen", type=str),
         **COLUMNS,
+        "once_ruled": Column(f"share of the kind answered right when {RULED:.0%} of the rule first were, in 128 sequences held out"),
         **{f"gate_{name}": Column(f"mean gate of {name}") for name in SOURCES},
     },
     measure=measure,

@@ -6,6 +6,7 @@ token's chunk began: chunks of 1 are exact, longer ones run as matrix products. 
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,11 +28,13 @@ class Surprise:
 
     limit: a bound on the norm of each token's gradient, g/sqrt(1 + |g|²/limit²); None leaves it as it is. form: "dual" (`Mlp` only),
     "scan" (any network) or "loop" (reference); None takes the fastest that the network allows. All give the same numbers.
+    compiled: the dual form compiles the work of a chunk at its first use, by torch.compile; for networks that are not residual.
     """
 
     chunk: int = 16
     limit: float | None = None
     form: str | None = None
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         check_count("Surprise", "chunk", self.chunk)
@@ -64,7 +67,43 @@ class Surprise:
         count [batch]: each row has so many tokens, its first ones; the rest are not there. None: all. aligned: it is known that every
         row stands at the start of a chunk, which saves moving the tokens to where their chunks begin.
         """
+        time = keys.shape[2]
+        total, place, keys, values, queries, gates = self._slots(held, keys, values, queries, gates, count, aligned)
+        outputs, held = self._chunks(network, held, keys, values, gates, queries, total, 0 if count is not None else time // self.chunk)
+        if outputs is not None:
+            outputs = outputs[:, :, :time] if place is None else _take(outputs, place)
+        return outputs, held._replace(filled=total % self.chunk)
+
+    @torch.no_grad()
+    def norms(
+        self,
+        network: Network,
+        held: Held,
+        keys: Heads,
+        values: Targets,
+        gates: Gates,
+        *,
+        count: Tensor | None = None,
+        aligned: bool = False,
+    ) -> Gate:
+        """How much each token surprises: the norm of the gradient that `learn` would take, before its limit; 0 where none is there.
+
+        Chunk by chunk, without gradients: what it costs is a `learn` without queries.
+        """
         form, time = self.form_of(network), keys.shape[2]
+        total, place, keys, values, _, gates = self._slots(held, keys, values, None, gates, count, aligned)
+        there = gates.valid[:, :, :time] if place is None else _take(gates.valid, place)
+        keys, values, _, plan = self._by_chunk(form, keys, values, None, gates)
+        noted: list[Tensor] = []
+        one_by_one(form, network, held, keys, values, None, plan, total // self.chunk, self.limit, noted)
+        found = torch.cat(noted, 2)
+        return there * (found[:, :, :time] if place is None else _take(found, place))
+
+    def _slots(
+        self, held: Held, keys: Tensor, values: Tensor, queries: Tensor | None, gates: Gates, count: Tensor | None, aligned: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None, Gates]:
+        """Tokens where the chunks of all rows begin at the same slots: how many there are then, the slot of each, and they themselves."""
+        time = keys.shape[2]
         if count is not None:
             gates = gates.only((torch.arange(time, device=keys.device) < count[:, None])[:, None])
         total = held.filled + (time if count is None else count)
@@ -78,16 +117,10 @@ class Surprise:
             keys, values = _take(keys, slots), _take(values, slots)
             queries = None if queries is None else _take(queries, slots)
             gates = Gates(*(_take(gate, slots) for gate in gates)).only(inside[:, None])
-        outputs, held = self._chunks(
-            form, network, held, keys, values, gates, queries, total, 0 if count is not None else time // self.chunk
-        )
-        if outputs is not None:
-            outputs = outputs[:, :, :time] if place is None else _take(outputs, place)
-        return outputs, held._replace(filled=total % self.chunk)
+        return total, place, keys, values, queries, gates
 
     def _chunks(
         self,
-        form: Form,
         network: Network,
         held: Held,
         keys: Tensor,
@@ -97,6 +130,18 @@ class Surprise:
         total: Tensor,
         least: int,
     ) -> tuple[Tensor | None, Held]:
+        form, full = self.form_of(network), total // self.chunk
+        keys, values, asked, plan = self._by_chunk(form, keys, values, queries, gates)
+        if isinstance(form, DualForm) and isinstance(network, Mlp) and not network.residual:
+            read, anchor, weights, momentum = together(held, keys, values, asked, plan, full, least, self.limit, self.compiled)
+        else:
+            read, anchor, weights, momentum = one_by_one(form, network, held, keys, values, asked, plan, full, self.limit)
+        return (None if read is None else read.movedim(0, 2).flatten(2, 3)), Held(anchor, weights, momentum, held.filled)
+
+    def _by_chunk(
+        self, form: Form, keys: Tensor, values: Tensor, queries: Tensor | None, gates: Gates
+    ) -> tuple[Tensor, Tensor, Tensor | None, Any]:
+        """Keys, values, queries and the plan of each chunk."""
         slots = keys.shape[2]
         size = min(self.chunk, slots)
         number = math.ceil(slots / size)
@@ -105,12 +150,7 @@ class Surprise:
         resting = Gates(0.0, 1.0, 0.0, 0.0)  # type: ignore[arg-type]
         plan = form.plan(Gates(*(_split(gate, missing, number, rest) for gate, rest in zip(gates, resting))))  # type: ignore[arg-type]
         keys, values = _split(keys, missing, number), _split(values, missing, number)
-        asked, full = None if queries is None else _split(queries, missing, number), total // self.chunk
-        if isinstance(form, DualForm) and isinstance(network, Mlp) and not network.residual:
-            read, anchor, weights, momentum = together(held, keys, values, asked, plan, full, least, self.limit)
-        else:
-            read, anchor, weights, momentum = one_by_one(form, network, held, keys, values, asked, plan, full, self.limit)
-        return (None if read is None else read.movedim(0, 2).flatten(2, 3)), Held(anchor, weights, momentum, held.filled)
+        return keys, values, None if queries is None else _split(queries, missing, number), plan
 
 
 def open_gates(step: Gate, momentum: Gate, decay: Gate) -> Gates:

@@ -14,7 +14,9 @@ from ammon.nn.drifting import Drift
 from ammon.nn.episodic import EpisodicMemory, EpisodicState
 from ammon.nn.joint import Joint, JointState, Memories, ask
 from ammon.nn.packing import only, packing
+from ammon.nn.projection import projection
 from ammon.nn.state import Mode
+from ammon.nn.told import Told
 
 
 class Parallel(Joint):
@@ -25,7 +27,7 @@ class Parallel(Joint):
         self.memories = Memories("Parallel", memories)
         self.dim = self.memories.dim
         self.norm = nn.RMSNorm(self.dim)
-        self.join = nn.Linear(len(memories) * self.dim, self.dim, bias=False)
+        self.join = projection(len(memories) * self.dim, self.dim)
 
     def forward(
         self,
@@ -35,11 +37,13 @@ class Parallel(Joint):
         mask: Tensor | None = None,
         mode: Mode = "read-write",
         boundary: Tensor | None = None,
+        surprise: Tensor | None = None,
+        items: Tensor | None = None,
     ) -> tuple[Tensor, JointState]:
-        """y and the states after the last token; mask, mode, boundary: as for each of the memories. "write-only" gives zeros."""
+        """y and the states after the last token; the rest as for each of the memories. mode "write-only" gives zeros."""
         self.memories.check(x, state, mask, mode)
         x = only(x, mask)
-        given, after = self.memories(self.norm(x), state, mask, mode, boundary)
+        given, after = self.memories(self.norm(x), state, mask, mode, Told(boundary, surprise, items))
         if mode == "write-only":
             return torch.zeros_like(x), after
         return only(x + self.join(torch.cat(given, -1)), mask), after
@@ -55,18 +59,26 @@ class Series(Joint):
         self.norms = nn.ModuleList(nn.RMSNorm(self.dim) for _ in memories)
 
     def forward(
-        self, x: Tensor, state: JointState | None = None, *, mask: Tensor | None = None, boundary: Tensor | None = None
+        self,
+        x: Tensor,
+        state: JointState | None = None,
+        *,
+        mask: Tensor | None = None,
+        boundary: Tensor | None = None,
+        surprise: Tensor | None = None,
+        items: Tensor | None = None,
     ) -> tuple[Tensor, JointState]:
-        """y and the states after the last token; mask, boundary: as for each of the memories.
+        """y and the states after the last token; mask, boundary, surprise, items: as for each of the memories.
 
         There is no mode: what a layer writes depends on what the ones before it have read.
         """
         self.memories.check(x, state, mask, "read-write")
         x = only(x, mask)
         parts = [None] * len(self.norms) if state is None else state.parts
+        told = Told(boundary, surprise, items)
         after = []
         for norm, layer, part in zip(self.norms, self.memories.layers.values(), parts, strict=True):
-            y, part = ask(layer, norm(x), part, mask, "read-write", boundary)
+            y, part = ask(layer, norm(x), part, mask, "read-write", told)
             x = x + y
             after.append(part)
         return only(x, mask), JointState(tuple(after))
@@ -91,7 +103,14 @@ class SharedBank(Joint):
         self.reads = nn.ModuleList(bank.read.alike() for _ in range(len(layers) - 1))
 
     def forward(
-        self, x: Tensor, state: JointState | None = None, *, mask: Tensor | None = None, boundary: Tensor | None = None
+        self,
+        x: Tensor,
+        state: JointState | None = None,
+        *,
+        mask: Tensor | None = None,
+        boundary: Tensor | None = None,
+        surprise: Tensor | None = None,
+        items: Tensor | None = None,
     ) -> tuple[Tensor, JointState]:
         """y and the states after the last token. A token sees the items of the bank that it would see in `EpisodicMemory`."""
         self.memories.check(x, state, mask, "read-write")
@@ -99,15 +118,16 @@ class SharedBank(Joint):
         bank, *layers = self.memories.layers.values()
         assert isinstance(bank, EpisodicMemory)
         parts = [None] * (1 + len(layers)) if state is None else state.parts
+        told = Told(boundary, surprise, items)
         # `checked` refuses a state of another kind
-        held, begun = bank.checked(x, cast(EpisodicState | None, parts[0]), mask, "read-write", boundary)
+        held, begun = bank.checked(x, cast(EpisodicState | None, parts[0]), mask, "read-write", told)
         if not x.shape[1]:
-            return x, JointState((held, *(ask(layer, x, part, mask, "read-write", None)[1] for layer, part in zip(layers, parts[1:]))))
+            return x, JointState((held, *(ask(layer, x, part, mask, "read-write", told)[1] for layer, part in zip(layers, parts[1:]))))
         places = packing(mask)
-        cues, pages, written = bank.turn(self.norm(x), held, begun, places, "read-write", boundary)
+        cues, pages, written = bank.turn(self.norm(x), held, begun, places, "read-write", told)
         after = [written]
         for number, (layer, part) in enumerate(zip(layers, parts[1:], strict=True)):
-            y, part = ask(layer, self.norms[2 * number](x), part, mask, "read-write", boundary)
+            y, part = ask(layer, self.norms[2 * number](x), part, mask, "read-write", told)
             x = x + y
             read = bank.read if not number else self.reads[number - 1]
             asked = replace(cues, rows=places.pack(self.norms[2 * number + 1](x)))

@@ -12,13 +12,18 @@ from ammon.learning.fast_weights import Mlp
 from ammon.learning.surprise import Surprise
 from ammon.nn.attention import Attention
 from ammon.nn.episodic import EpisodicMemory
+from ammon.nn.evicting import Lowest
 from ammon.nn.hybrid import Hybrid
 from ammon.nn.neural import NeuralMemory
 from ammon.nn.residual import FeedForward, Residual
 from ammon.nn.segments import PerToken, Segments
+from ammon.nn.surprising import Surprising
 from ammon.nn.titans import MemoryAsContext, MemoryAsGate, MemoryAsLayer
 from ammon.parts.top_k import TopK
 from ammon.shapes import check_count
+
+# slots of a bank that is to hold only what surprises
+FEW = 8
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Size:
     dim: int = 64
     heads: int = 2
     layers: int = 2
-    near: int = 16
+    near: int = 4
     window: int | None = 16
     chunk: int = 16
     depth: int = 1
@@ -82,6 +87,11 @@ def hybrid(size: Size) -> Blocks:
     return _layers(size, lambda: Hybrid({"attention": _attention(size), "neural": _neural(size), "episodic": _episodic(size)}, start=0.5))
 
 
+def hybrid_surprise(size: Size) -> Blocks:
+    """The same with an episodic memory of few slots (8 unless `slots` says) that keeps what most surprised the neural one."""
+    return _layers(size, lambda: Hybrid({"attention": _attention(size), "neural": _neural(size), "episodic": _surprising(size)}, start=0.5))
+
+
 def memory_as_gate(size: Size) -> Blocks:
     """MAG of Titans."""
     return _layers(size, lambda: MemoryAsGate(_attention(size), _neural(size)))
@@ -104,6 +114,7 @@ CONFIGURATIONS: Mapping[str, Configuration] = {
     "attention_neural": attention_neural,
     "attention_episodic": attention_episodic,
     "hybrid": hybrid,
+    "hybrid_surprise": hybrid_surprise,
     "memory_as_gate": memory_as_gate,
     "memory_as_layer": memory_as_layer,
     "memory_as_context": memory_as_context,
@@ -130,3 +141,7 @@ def _episodic(size: Size) -> EpisodicMemory:
     write = PerToken() if size.segment == 1 else Segments(size.segment, "each")
     separation = None if size.top is None else TopK(size.top)
     return EpisodicMemory(size.dim, size.heads, size.slots, write, separation, recency=size.recency)
+
+
+def _surprising(size: Size) -> EpisodicMemory:
+    return EpisodicMemory(size.dim, size.heads, size.slots or FEW, strength=Surprising(), evict=Lowest("strength"), recency=size.recency)

@@ -12,10 +12,14 @@ from ammon.dynamics.drift import direction
 from ammon.nn.drifting import Drift
 from ammon.nn.evicting import Lowest, survivors
 from ammon.nn.packing import Packing, packing
+from ammon.nn.projection import projection
 from ammon.nn.reading import Cues, Pages, Reader
 from ammon.nn.segments import NEVER, PerToken, Pool, Segments, ends, next_end
+from ammon.nn.semantics import Semantics
 from ammon.nn.slots import Slots, empty, joined, newest
 from ammon.nn.state import Mode, State, check_input, check_rows_of, check_state, record, replace_rows
+from ammon.nn.surprising import Surprising
+from ammon.nn.told import Told
 from ammon.parts.lagrangians import Lagrangian
 from ammon.parts.top_k import TopK
 from ammon.shapes import check_count
@@ -41,8 +45,9 @@ class EpisodicMemory(nn.Module):
     slots: None holds all, so the state grows with the text. write: `PerToken` or `Segments`. separation: `Softmax`, `TopK`, `Entmax`.
     sharpness: of the item match at first, a factor of the cosine. context: entries per head of a context that drifts (see `Drift`,
     which also may be given), `match` the weight of its cosine at first. recency: at first, the rate per token by which items fade.
-    strength: learn how strongly each item is written, σ(W x) near 1 at first. hops: reinstatements of context in a read. evict: which
-    item gives way once all slots are filled, the oldest by default (`Lowest`).
+    strength: learn how strongly each item is written, σ(W x) near 1 at first, or by what surprises (`Surprising`). hops: reinstatements
+    of context in a read. evict: which item gives way once all slots are filled, the oldest by default (`Lowest`). semantics: associations
+    that items have from before.
     """
 
     def __init__(
@@ -57,9 +62,10 @@ class EpisodicMemory(nn.Module):
         context: int | Drift | None = None,
         match: float = 4.0,
         recency: float | None = None,
-        strength: bool = False,
+        strength: bool | Surprising = False,
         hops: int = 0,
         evict: Lowest | None = None,
+        semantics: Semantics | None = None,
     ) -> None:
         super().__init__()
         where = "EpisodicMemory"
@@ -79,9 +85,9 @@ class EpisodicMemory(nn.Module):
         self.context = Drift(dim, heads, context) if isinstance(context, int) else context
         if self.context is not None and self.context.heads != heads:
             raise ValueError(f"{where}: the context has {self.context.heads} heads, the memory {heads}; give both the same.")
-        self.store = nn.Linear(dim, 2 * dim, bias=False)
-        self.strength = nn.Linear(dim, 1) if strength else None
-        if self.strength is not None:
+        self.store = projection(dim, 2 * dim)
+        self.strength = strength if isinstance(strength, Surprising) else nn.Linear(dim, 1) if strength else None
+        if isinstance(self.strength, nn.Linear):
             nn.init.constant_(self.strength.bias, 2.0)
         summary = self.write.summary if isinstance(self.write, Segments) else "each"
         self.pool = None if summary == "each" else Pool(dim, summary)
@@ -92,14 +98,21 @@ class EpisodicMemory(nn.Module):
             sharpness=sharpness,
             match=None if self.context is None else match,
             recency=recency,
-            strength=strength,
+            strength=self.strength is not None,
             hops=hops,
+            semantic=None if semantics is None else semantics.weight,
         )
+        self.semantics = semantics
 
     @property
-    def takes_boundary(self) -> bool:
-        """Whether it writes segments, which a caller may begin."""
-        return isinstance(self.write, Segments)
+    def takes(self) -> frozenset[str]:
+        """What it must or may be told of tokens: "boundary" if it writes segments, "surprise" if by surprise, "items" with semantics."""
+        asked = {
+            "boundary": isinstance(self.write, Segments),
+            "surprise": isinstance(self.strength, Surprising),
+            "items": self.semantics is not None,
+        }
+        return frozenset(name for name, takes in asked.items() if takes)
 
     def init_state(self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> EpisodicState:
         """The state of `batch` rows that have seen nothing."""
@@ -119,28 +132,33 @@ class EpisodicMemory(nn.Module):
         mask: Tensor | None = None,
         mode: Mode = "read-write",
         boundary: Tensor | None = None,
+        surprise: Tensor | None = None,
+        items: Tensor | None = None,
     ) -> tuple[Tensor, EpisodicState]:
         """What each token recalls, and the state after the last.
 
         mask [batch, time]: True where a token is there; the others change nothing and recall zeros. mode: "read-only" writes nothing and
         nothing ages (only context drifts on), "write-only" gives zeros. boundary bool [batch, time]: True where a token begins a new
         segment, e.g. a turn or an event (for a memory that writes `Segments`); what it ends is written before that token reads.
+        surprise floating or bool [batch, time]: for a memory made with `Surprising`, which needs it to write; a segment's is summed up
+        as its tokens are. items [batch, time]: which item each token is, for a memory made with `Semantics`; -1 for none.
         """
-        held, begun = self.checked(x, state, mask, mode, boundary)
+        told = Told(boundary, surprise, items)
+        held, begun = self.checked(x, state, mask, mode, told)
         if not x.shape[1]:
             return torch.zeros_like(x), held
         if self.counts and mode == "read-write" and x.shape[1] > 1:
-            return self._token_by_token(x, held, mask, boundary)
+            return self._token_by_token(x, held, mask, told)
         places = packing(mask)
-        cues, pages, after = self.turn(x, held, begun, places, mode, boundary)
+        cues, pages, after = self.turn(x, held, begun, places, mode, told)
         y = torch.zeros_like(x) if mode == "write-only" else places.unpack(self.read(cues, pages))
         return y, after
 
     def turn(
-        self, x: Tensor, state: EpisodicState, begun: bool, places: Packing, mode: Mode, boundary: Tensor | None
+        self, x: Tensor, state: EpisodicState, begun: bool, places: Packing, mode: Mode, told: Told
     ) -> tuple[Cues, Pages, EpisodicState]:
         """What may be asked, what may be read, and the state after; for readers of their own. begun: False where slots hold nothing."""
-        rows, time = places.pack(x), x.shape[1]
+        rows, time, told = places.pack(x), x.shape[1], told.map(places.pack)
         contexts, cues, context = None, Cues(rows), state.context
         if self.context is not None:
             inputs, contexts = self.context(rows, state.context)
@@ -149,33 +167,49 @@ class EpisodicMemory(nn.Module):
             cues = Cues(rows, inputs, contexts[:, 1:])
             contexts = contexts[:, :-1] if self.context.association == "previous" else contexts[:, 1:]
         seen = state.seen + (time if places.count is None else places.count)
+        there = torch.arange(time, device=x.device) < (seen - state.seen)[:, None]
+        meanings = None
+        if self.semantics is not None and told.items is not None:
+            asks, meanings = self.semantics(torch.where(there, told.items, -1))
+            cues = replace(cues, meanings=asks)
         if mode == "read-only":
             pages = self._pages(state, None, None, time)
             return cues, pages, EpisodicState(state.slots, context, state.seen, state.open, state.pooled)
-        there = torch.arange(time, device=x.device) < (seen - state.seen)[:, None]
         old = state.slots if begun else state.slots.map(lambda rows: rows[:, :0])
-        begins = None if boundary is None else places.pack(boundary)
+        level = None if told.surprise is None else told.surprise.to(state.pooled.dtype)
         if isinstance(self.write, PerToken):
             times = torch.arange(time, device=x.device)[None] + (0 if self.write.own else 1)
-            items = self._items(rows, contexts, state.seen[:, None] + torch.arange(1, time + 1, device=x.device), there)
+            items = self._items(rows, contexts, meanings, state.seen[:, None] + torch.arange(1, time + 1, device=x.device), there, level)
             opened, pooled, written, born, count = state.open, state.pooled, times, times, places.count
         else:
-            found = ends(begins, there, state.open, self.write.every)
+            found = ends(told.boundary, there, state.open, self.write.every)
             opened = found.open
             if self.pool is None:
                 written = torch.arange(1, time + 1, device=x.device)[None]
                 born = next_end(found.closes)
-                items = self._items(rows, contexts, state.seen[:, None] + written, there)
+                items = self._items(rows, contexts, meanings, state.seen[:, None] + written, there, level)
                 count, pooled = places.count, state.pooled
             else:
-                most = time + 1 if begins is not None or self.write.every is None else (time + self.write.every - 1) // self.write.every
-                features = rows if contexts is None else torch.cat([rows.to(contexts.dtype), contexts.flatten(2)], -1)
-                done = self.pool(rows, features, found, there, state.pooled, most)
-                means = done.means[..., : self.dim].to(rows.dtype)
-                kept = None if contexts is None else direction(done.means[..., self.dim :].unflatten(-1, contexts.shape[2:]))
+                any_gap = told.boundary is not None or self.write.every is None
+                most = time + 1 if any_gap else (time + self.write.every - 1) // self.write.every  # type: ignore[operator]
+                parts = [
+                    rows,
+                    contexts if contexts is None else contexts.flatten(2),
+                    meanings,
+                    level if level is None else level[..., None],
+                ]
+                features = [part.to(state.pooled.dtype) for part in parts if part is not None]
+                done = self.pool(rows, torch.cat(features, -1), found, there, state.pooled, most)
+                summed = iter(done.means.split([part.shape[-1] for part in features], -1))
+                means = next(summed).to(rows.dtype)
+                kept = None if contexts is None else direction(next(summed).unflatten(-1, contexts.shape[2:]))
+                meanings = None if meanings is None else next(summed)
+                level = None if level is None else next(summed).squeeze(-1)
                 filled = torch.arange(most, device=x.device) < done.number[:, None]
-                items = self._items(means, kept, state.seen[:, None] + done.gaps, filled)
+                items = self._items(means, kept, meanings, state.seen[:, None] + done.gaps, filled, level)
                 written, born, count, pooled = done.gaps, done.gaps, done.number, done.carried
+        if level is not None:
+            items, born, written, count = self._chosen(items, level, born, written)
         pages = self._pages(EpisodicState(old, context, state.seen, state.open, pooled), items, (born, written), time)
         if self.counts and mode == "read-write":
             pages = self._counted(cues, pages, there)
@@ -188,19 +222,32 @@ class EpisodicMemory(nn.Module):
             slots = survivors(pages.slots, pages.slots.there & (pages.dies == NEVER), self.slots)
         return cues, pages, EpisodicState(slots, context, seen, opened, pooled)
 
+    def _chosen(self, items: Slots, level: Tensor, born: Tensor, written: Tensor) -> tuple[Slots, Tensor, Tensor, Tensor | None]:
+        """The items that surprise enough, first in their row, the gaps at which they come, and how many there are."""
+        assert isinstance(self.strength, Surprising)
+        places = packing(items.there & self.strength.chosen(level))
+
+        def gaps(when: Tensor) -> Tensor:
+            return torch.where(kept.there, places.pack(when.expand(len(level), -1)), NEVER)
+
+        kept = items.map(places.pack)
+        # of segments by their tokens the first gap is that of what was written before this call
+        before = born.shape[1] - items.number
+        first, born = born[:, :before], gaps(born[:, before:])
+        return kept, torch.cat([first.expand(len(level), -1), born], 1), gaps(written), places.count
+
     @property
     def counts(self) -> bool:
         """Whether items count their uses, which asks for token after token."""
         return self.evict is not None and self.evict.by == "use"
 
-    def _token_by_token(
-        self, x: Tensor, state: EpisodicState, mask: Tensor | None, boundary: Tensor | None
-    ) -> tuple[Tensor, EpisodicState]:
+    def _token_by_token(self, x: Tensor, state: EpisodicState, mask: Tensor | None, told: Told) -> tuple[Tensor, EpisodicState]:
         found = []
         for place in range(x.shape[1]):
             one = slice(place, place + 1)
             places = packing(None if mask is None else mask[:, one])
-            cues, pages, state = self.turn(x[:, one], state, True, places, "read-write", None if boundary is None else boundary[:, one])
+            some = told.map(lambda said, one=one: said[:, one])  # type: ignore[misc]
+            cues, pages, state = self.turn(x[:, one], state, True, places, "read-write", some)
             found.append(places.unpack(self.read(cues, pages)))
         return torch.cat(found, 1), state
 
@@ -209,50 +256,44 @@ class EpisodicMemory(nn.Module):
         weights = self.read.weights(cues, pages).mean(1) * there[..., None]
         return replace(pages, slots=replace(pages.slots, uses=pages.slots.uses + weights.sum(1).to(pages.slots.uses.dtype)))
 
-    def weights(self, x: Tensor, state: EpisodicState, *, mask: Tensor | None = None) -> Tensor:
+    def weights(self, x: Tensor, state: EpisodicState, *, mask: Tensor | None = None, items: Tensor | None = None) -> Tensor:
         """How each token weighs the slots of the state, which stay as they are: [batch, head, time, slot]; 0 where it is masked."""
-        self.checked(x, state, mask, "read-only", None)
+        told = Told(items=items)
+        self.checked(x, state, mask, "read-only", told)
         places = packing(mask)
-        cues, pages, _ = self.turn(x, state, True, places, "read-only", None)
+        cues, pages, _ = self.turn(x, state, True, places, "read-only", told)
         return places.unpack(self.read.weights(cues, pages).transpose(1, 2)).transpose(1, 2)
 
-    def checked(
-        self, x: Tensor, state: EpisodicState | None, mask: Tensor | None, mode: Mode, boundary: Tensor | None
-    ) -> tuple[EpisodicState, bool]:
+    def checked(self, x: Tensor, state: EpisodicState | None, mask: Tensor | None, mode: Mode, told: Told) -> tuple[EpisodicState, bool]:
         """The state to begin with, and whether its slots may hold anything; refuses what `forward` refuses."""
         where = "EpisodicMemory"
         check_input(where, x, mask, self.dim, mode)
-        if boundary is not None:
-            if not isinstance(self.write, Segments):
-                raise ValueError(
-                    f"{where}: a boundary is given, and every token is written by itself; make the memory with write=Segments()."
-                )
-            if not isinstance(boundary, Tensor) or boundary.dtype != torch.bool or boundary.shape != x.shape[:2]:
-                got = f"{boundary.dtype} {list(boundary.shape)}" if isinstance(boundary, Tensor) else type(boundary).__name__
-                raise ValueError(
-                    f"{where}: the boundary must be bool [batch, time] = {list(x.shape[:2])}, True at first tokens, got {got}."
-                )
+        told.check(where, x, self.takes, mode)
         if state is None:
             return self._state(len(x), self.slots or 0, x.device), False
         slots = state.slots.number if self.slots is None and isinstance(state, EpisodicState) else self.slots or 0
         check_state(where, state, self._state(len(x), slots, self.store.weight.device))
         return state, slots > 0
 
-    def _items(self, rows: Tensor, contexts: Tensor | None, times: Tensor, there: Tensor) -> Slots:
+    def _items(
+        self, rows: Tensor, contexts: Tensor | None, meanings: Tensor | None, times: Tensor, there: Tensor, level: Tensor | None
+    ) -> Slots:
         """One item per row [batch, item, dim]; zeros where nothing is there."""
         dtype = self.store.weight.dtype
         keys, values = self.store(rows.to(dtype)).unflatten(-1, (2, self.heads, -1)).unbind(2)
         wide = torch.promote_types(dtype, torch.float32)
         strengths = there.to(wide)
-        if self.strength is not None:
+        if isinstance(self.strength, Surprising):
+            strengths = strengths * self.strength(level)
+        elif self.strength is not None:
             strengths = strengths * torch.sigmoid(self.strength(rows.to(dtype)).to(wide)).squeeze(-1)
         if contexts is None:
             contexts = rows.new_zeros(*rows.shape[:2], self.heads, 0)
         shown = there[..., None, None]
         contexts = torch.where(shown, contexts, torch.zeros_like(contexts))
-        return Slots(
-            direction(keys), values, contexts.to(wide), torch.where(there, times, 0), strengths, torch.zeros_like(strengths), there
-        )
+        meanings = rows.new_zeros(*rows.shape[:2], 0) if meanings is None else meanings * there[..., None]
+        unused = torch.zeros_like(strengths)
+        return Slots(direction(keys), values, contexts.to(wide), meanings.to(dtype), torch.where(there, times, 0), strengths, unused, there)
 
     def _pages(self, state: EpisodicState, items: Slots | None, gaps: tuple[Tensor, Tensor] | None, time: int) -> Pages:
         """The slots of the state and the items written in this call, with the gaps at which they are (born, written)."""
@@ -286,8 +327,12 @@ class EpisodicMemory(nn.Module):
             if self.pool is None:
                 # short against the slots, so that few keys are compared in vain, and not too short for a product
                 size = max(self.slots // 8, BLOCK)
+                # where not every token is written, old items stay for longer
                 blocks = [
-                    (slice(start, min(start + size, time)), slice(max(0, start - spare), old.number + min(start + size, time)))
+                    (
+                        slice(start, min(start + size, time)),
+                        slice(0 if "surprise" in self.takes else max(0, start - spare), old.number + min(start + size, time)),
+                    )
                     for start in range(0, time, size)
                 ]
         return Pages(slots, None, born, dies, state.seen, tuple(blocks))
@@ -298,9 +343,10 @@ class EpisodicMemory(nn.Module):
         size = 0 if self.context is None else self.context.size
         context = like.new_zeros(batch, self.heads, 0, dtype=wide) if self.context is None else self.context.begin(batch, wide)
         none = torch.zeros(batch, dtype=torch.int64, device=like.device)
-        pooled = 0 if self.pool is None else self.dim + self.heads * size + 1
+        meaning = 0 if self.semantics is None else self.semantics.size
+        pooled = 0 if self.pool is None else self.dim + self.heads * size + meaning + ("surprise" in self.takes) + 1
         return EpisodicState(
-            empty(batch, slots, self.heads, self.dim // self.heads, size, like),
+            empty(batch, slots, self.heads, self.dim // self.heads, size, meaning, like),
             context.to(like.device),
             none,
             none,

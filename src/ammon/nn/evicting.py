@@ -33,6 +33,7 @@ class Lowest:
         if not 0 <= self.rate < float("inf"):
             raise ValueError(f"Lowest: rate must be at least 0 and finite, got {self.rate}.")
 
+    @torch.no_grad()
     def deaths(self, items: Slots, written: Tensor, new: int, room: int, never: int, now: Tensor) -> Tensor:
         """The gap at which each item dies, or `never`: [batch, item].
 

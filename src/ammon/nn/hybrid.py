@@ -16,6 +16,7 @@ from ammon.nn.attention import Attention
 from ammon.nn.joint import Joint, JointState, Memories
 from ammon.nn.packing import only
 from ammon.nn.state import Mode
+from ammon.nn.told import Told
 from ammon.shapes import check_count
 
 Kind = Literal["sigmoid", "softmax"]
@@ -86,15 +87,17 @@ class Hybrid(Joint):
         mask: Tensor | None = None,
         mode: Mode = "read-write",
         boundary: Tensor | None = None,
+        surprise: Tensor | None = None,
+        items: Tensor | None = None,
     ) -> tuple[Tensor, JointState]:
-        """x + what the gates let through, and the states after the last token. mask, mode, boundary: as for each of the memories.
+        """x + what the gates let through, and the states after the last token. The rest as for each of the memories.
 
         mode "write-only" gives zeros.
         """
         self.memories.check(x, state, mask, mode)
         x = only(x, mask)
         normed = self.norm(x)
-        given, after = self.memories(normed, state, mask, mode, boundary)
+        given, after = self.memories(normed, state, mask, mode, Told(boundary, surprise, items))
         if mode == "write-only":
             return torch.zeros_like(x), after
         sources = [norm(y) for norm, y in zip(self.norms, given, strict=True)]

@@ -1,12 +1,15 @@
 """Joint: the states of several memories that one block runs side by side, by the names of the memories."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from ammon.nn.episodic import EpisodicMemory
+from ammon.nn.neural import NeuralMemory
 from ammon.nn.state import Mode, State, check_input, check_rows_of, record
+from ammon.nn.told import Told
 
 
 @record
@@ -17,7 +20,10 @@ class JointState(State):
 
 
 class Memories(nn.Module):
-    """Memories of one width by name. Each is a layer of the usual contract; only `EpisodicMemory` is told of boundaries."""
+    """Memories of one width by name. Each is a layer of the usual contract; only `EpisodicMemory` is told more (`Told`).
+
+    A memory that writes by surprise (`Surprising`) takes that of the neural memory beside it, unless the caller gives another.
+    """
 
     def __init__(self, where: str, memories: Mapping[str, nn.Module], least: int = 1) -> None:
         super().__init__()
@@ -30,6 +36,7 @@ class Memories(nn.Module):
             raise ValueError(f"{where}: all memories must be layers of one dim, got {', '.join(f'{n}: {w}' for n, w in widths.items())}.")
         self.where, self.dim = where, int(next(iter(widths.values())))  # type: ignore[arg-type]
         self.layers = nn.ModuleDict(dict(memories))
+        self._feels = [name for name, memory in memories.items() if isinstance(memory, NeuralMemory)]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,17 +61,27 @@ class Memories(nn.Module):
                 f"{self.where}: the state is of {len(state.parts)} memories, the block has {len(self.layers)}; it is of another."
             )
 
-    def forward(
-        self, x: Tensor, state: JointState | None, mask: Tensor | None, mode: Mode, boundary: Tensor | None
-    ) -> tuple[list[Tensor], JointState]:
+    def forward(self, x: Tensor, state: JointState | None, mask: Tensor | None, mode: Mode, told: Told) -> tuple[list[Tensor], JointState]:
         """What each memory gives for x, and the states after."""
-        parts = [None] * len(self.layers) if state is None else state.parts
+        parts: Sequence[Any] = [None] * len(self.layers) if state is None else state.parts
+        if told.surprise is None and mode != "read-only":
+            told = replace(told, surprise=self._surprise(x, parts, mask))
         given, after = [], []
         for layer, part in zip(self._callable(), parts, strict=True):
-            y, part = ask(layer, x, part, mask, mode, boundary)
+            y, part = ask(layer, x, part, mask, mode, told)
             given.append(y)
             after.append(part)
         return given, JointState(tuple(after))
+
+    def _surprise(self, x: Tensor, parts: Sequence[Any], mask: Tensor | None) -> Tensor | None:
+        if not any(isinstance(layer, EpisodicMemory) and "surprise" in layer.takes for layer in self._callable()):
+            return None
+        if len(self._feels) != 1:
+            known = ", ".join(self._feels) or "none"
+            raise ValueError(f"{self.where}: a memory writes by surprise; give surprise=, or one neural memory beside it, got {known}.")
+        neural: Any = self.layers[self._feels[0]]
+        found: Tensor = neural.surprise(x, parts[self.names.index(self._feels[0])], mask=mask)
+        return found
 
     def _callable(self) -> list[Any]:
         return list(self.layers.values())
@@ -84,10 +101,8 @@ class Joint(nn.Module):
         return self.memories.reset(state, rows)
 
 
-def ask(layer: Any, x: Tensor, state: Any, mask: Tensor | None, mode: Mode, boundary: Tensor | None) -> tuple[Tensor, Any]:
-    """One call of a layer; the boundary only for a memory that knows what to do with it."""
-    if isinstance(layer, EpisodicMemory) and layer.takes_boundary:
-        y, after = layer(x, state, mask=mask, mode=mode, boundary=boundary)
-    else:
-        y, after = layer(x, state, mask=mask, mode=mode)
+def ask(layer: Any, x: Tensor, state: Any, mask: Tensor | None, mode: Mode, told: Told) -> tuple[Tensor, Any]:
+    """One call of a layer; an episodic memory is told what it takes."""
+    more = told.only(layer.takes) if isinstance(layer, EpisodicMemory) else {}
+    y, after = layer(x, state, mask=mask, mode=mode, **more)
     return y, after

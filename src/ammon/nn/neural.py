@@ -130,6 +130,28 @@ class NeuralMemory(nn.Module):
         y = torch.zeros_like(x) if read is None else places.unpack(self._mix(read, x.dtype))
         return y, NeuralState(held.anchor, held.weights, held.momentum, held.filled, tail)
 
+    @torch.no_grad()
+    def surprise(self, x: Tensor, state: NeuralState | None = None, *, mask: Tensor | None = None) -> Tensor:
+        """How much each token surprises as `forward` learns it: the norm of its gradient over all heads, before any limit [batch, time].
+
+        Measured at the start of the token's chunk, so of a chunk's tokens none knows the others; 0 where the mask is. Has no gradient.
+        """
+        check_input("NeuralMemory.surprise", x, mask, self.dim, "read-write")
+        aligned, fresh = state is None, self._fresh(x.shape[0])
+        if state is None:
+            state = fresh
+        else:
+            check_state("NeuralMemory.surprise", state, fresh)
+        if not x.shape[1]:
+            return x.new_zeros(x.shape[:2])
+        places = packing(mask)
+        rows = places.pack(x)
+        _, keys, values, _ = self._rows(rows, state.tail, places)
+        with torch.autocast(x.device.type, enabled=False):
+            keys, values = keys.to(state.tail.dtype), values.to(state.tail.dtype)
+            found = self.rule.norms(self.network, state.held, keys, values, self._gates(rows), count=places.count, aligned=aligned)
+        return places.unpack(found.square().sum(1).sqrt())
+
     def extra_repr(self) -> str:
         return f"dim={self.dim}, heads={self.heads}, network={self.network}, rule={self.rule}, momentum={self.momentum}, decay={self.decay}"
 
@@ -139,9 +161,10 @@ class NeuralMemory(nn.Module):
     def _rows(self, x: Tensor, tail: Tensor, places: Packing) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Queries, keys and values [batch, head, time, entry], and the tail of the convolution."""
         mixed, tail = self.convolution(self.project(x), tail, places.count)
-        rows = functional.silu(mixed).reshape(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        queries, keys, values = _unit(rows) if self.unit_values else (*_unit(rows[:2]), rows[2])
-        return queries, keys, values, tail
+        units = 3 if self.unit_values else 2
+        if torch.compiler.is_compiling():
+            return *_active(mixed, self.heads, units), tail
+        return *_Active.apply(mixed, self.heads, units), tail  # type: ignore[no-untyped-call]
 
     def _gates(self, x: Tensor) -> Gates:
         weight, bias = self.gate.weight, self.gate.bias
@@ -176,25 +199,50 @@ class NeuralMemory(nn.Module):
 
 def _unit(rows: Tensor) -> Tensor:
     """Rows of length 1; rows near 0 stay short, so that their gradients stay finite."""
-    found: Tensor = _Unit.apply(rows)  # type: ignore[no-untyped-call]
-    return found
+    return rows * torch.rsqrt(rows.square().sum(-1, keepdim=True) + 1e-6)
 
 
-class _Unit(torch.autograd.Function):
-    """y = r x with r = (|x|² + 1e-6)^(-1/2)."""
+def _parts(mixed: Tensor, heads: int) -> Tensor:
+    """[batch, time, 3 · dim] as queries, keys and values [3, batch, head, time, entry]."""
+    return mixed.reshape(*mixed.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
+
+
+def _active(mixed: Tensor, heads: int, units: int) -> tuple[Tensor, Tensor, Tensor]:
+    """SiLU of queries, keys and values, the first `units` of them of length 1."""
+    rows = functional.silu(_parts(mixed, heads))
+    queries, keys, values = (_unit(part) if which < units else part for which, part in enumerate(rows))
+    return queries, keys, values
+
+
+class _Active(torch.autograd.Function):
+    """`_active`, each part in one piece of memory as the products want it, with its gradient written into one tensor."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        scale = torch.rsqrt(rows.square().sum(-1, keepdim=True) + 1e-6)
-        found = rows * scale
-        ctx.save_for_backward(found, scale)
-        return found
+    def forward(ctx: Any, mixed: Tensor, heads: int, units: int) -> tuple[Tensor, ...]:
+        found, scales = [], []
+        for which, part in enumerate(_parts(mixed, heads)):
+            rows = torch.sigmoid(part, out=part.new_empty(part.shape)).mul_(part)
+            if which < units:
+                scales.append(torch.rsqrt(torch.linalg.vector_norm(rows, dim=-1, keepdim=True).square_().add_(1e-6)))
+                rows.mul_(scales[-1])
+            found.append(rows)
+        ctx.heads, ctx.units = heads, units
+        ctx.save_for_backward(mixed, *found[:units], *scales)
+        return tuple(found)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        found, scale = ctx.saved_tensors
-        across: Tensor = torch.addcmul(gradient, found, (found * gradient).sum(-1, keepdim=True), value=-1)
-        return across.mul(scale)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        mixed, *saved = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            (found,) = torch.autograd.grad(_active(mixed, ctx.heads, ctx.units), mixed, gradients, create_graph=True)
+            return found, None, None
+        to_mixed = torch.empty_like(mixed)
+        for which, (to_part, part, gradient) in enumerate(zip(_parts(to_mixed, ctx.heads), _parts(mixed, ctx.heads), gradients)):
+            if which < ctx.units:
+                rows, scale = saved[which], saved[ctx.units + which]
+                gradient = torch.addcmul(gradient, rows, (rows * gradient).sum(-1, keepdim=True), value=-1).mul_(scale)
+            torch.ops.aten.silu_backward.grad_input(gradient, part, grad_input=to_part)
+        return to_mixed, None, None
 
 
 def delta_net(dim: int, heads: int = 1, chunk: int = 1, convolution: int = 4) -> NeuralMemory:

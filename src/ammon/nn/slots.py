@@ -14,6 +14,7 @@ class Slots(State):
     keys: Tensor  # [batch, slot, head, entry], of length 1
     values: Tensor  # [batch, slot, head, entry]
     contexts: Tensor  # [batch, slot, head, context], of length 1; context is 0 wide in a bank without one
+    meanings: Tensor  # [batch, slot, feature], rows of the semantics; 0 wide in a bank without
     times: Tensor  # [batch, slot]
     strengths: Tensor  # [batch, slot], 1 unless the bank learns how strongly to write
     uses: Tensor  # [batch, slot], its weights in all reads, summed; counted only where a policy asks
@@ -25,14 +26,15 @@ class Slots(State):
         return self.keys.shape[1]
 
 
-def empty(batch: int, number: int, heads: int, entries: int, context: int, like: Tensor) -> Slots:
+def empty(batch: int, number: int, heads: int, entries: int, context: int, meaning: int, like: Tensor) -> Slots:
     """Slots that hold nothing, in the dtype of `like`; contexts in float32 at least, as they drift by small steps."""
     keys = like.new_zeros(batch, number, heads, entries)
     wide = torch.promote_types(like.dtype, torch.float32)
     contexts = torch.zeros(batch, number, heads, context, dtype=wide, device=like.device)
     times = torch.zeros(batch, number, dtype=torch.int64, device=like.device)
     strengths = torch.zeros(batch, number, dtype=wide, device=like.device)
-    return Slots(keys, torch.zeros_like(keys), contexts, times, strengths, torch.zeros_like(strengths), times.bool())
+    meanings = like.new_zeros(batch, number, meaning)
+    return Slots(keys, torch.zeros_like(keys), contexts, meanings, times, strengths, torch.zeros_like(strengths), times.bool())
 
 
 def joined(slots: Slots, more: Slots) -> Slots:
