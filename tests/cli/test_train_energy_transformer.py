@@ -1,6 +1,9 @@
 """`ammon train energy-transformer` as a user types it."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +49,23 @@ def test_it_writes_rows_a_checkpoint_and_a_picture_and_goes_on_where_it_was(
     code, _, err = train(capsys, *given, "--steps", "6", "--step", "0.2")
     assert code == 2
     assert "of another training: step is 0.1 there, 0.2 here" in err
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_write_what_one_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ("--data", images(tmp_path), "--steps", "4")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "ammon", "train"]
+    command = [*launcher, "energy-transformer", *SMALL, *given, "--out", str(tmp_path / "two")]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("step 4: held-out error") == 1
+    assert train(capsys, *given, "--out", str(tmp_path / "one"))[0] == 0
+    two, one = ([json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()] for name in ("two", "one"))
+    assert [row["step"] for row in two] == [2, 4]
+    for row, wanted in zip(two, one, strict=True):
+        # sums over rows in another order
+        assert row["held_loss"] == pytest.approx(wanted["held_loss"], rel=1e-4)
+    assert (tmp_path / "two" / "completion.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ TINY: dict[str, Grid] = {
     "sequence": {"dim": (24,), "load": (0.05, 0.5), "flips": (0.0, 0.2), "starts": (4,)},
     "energy_landscape": {"side": (9,), "paths": (2,)},
     "induction": {"length": (6, 8)},
-    "memorization": {"stored": (2, 9), "generated": (20,), "updates": (10,), "levels": (10,)},
+    "memorization": {"data": ("circle",), "stored": (2, 9), "generated": (20,), "updates": (10,), "levels": (10,)},
     "graph_anomaly": {"model": ("energy", "convolution"), "labelled": (0.4,), "nodes": (60,), "steps": (2,), "dim": (8,)},
     "recovery": {"lists": (2, 4), "length": (5,), "starts": (1,), "copies": (20,)},
     "read_contiguity": {"length": (6, 8)},
@@ -133,7 +133,7 @@ def test_the_landscape_moves(tables: dict[str, pa.Table], tmp_path: Path) -> Non
 
 REFUSED = {
     "graph_anomaly": ({"dim": (6,)}, "multiple of the 4 heads"),
-    "memorization": ({"denoiser": ("unet",)}, "U-Net takes images"),
+    "memorization": ({"data": ("digits",), "denoiser": ("network",), "width": (6,)}, "multiple of 4"),
     "long_text": ({}, "--grid data=FILE"),
     "passkey": ({"model": ("hybird",)}, "hybrid"),
     "emergence": ({"stored": (17,)}, "16"),
@@ -164,7 +164,7 @@ def test_too_many_images_are_refused_with_the_number_there_is() -> None:
 def test_images_are_made_by_recall_and_by_a_unet() -> None:
     grid: Grid = {
         "data": ("digits",),
-        "denoiser": ("log_sum_exp", "unet"),
+        "denoiser": ("log_sum_exp", "network"),
         "stored": (4,),
         "generated": (20,),
         "updates": (10,),

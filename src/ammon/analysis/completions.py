@@ -10,7 +10,7 @@ from ammon.analysis.figures import INK, panels
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-HIDDEN = 0.5  # the grey of what is not shown
+HIDDEN = (0.55, 0.72, 0.85)  # the colour of what is not shown: no grey, which a pixel may have
 
 
 def completions(originals: Tensor, hidden: Tensor, completed: Tensor, title: str = "") -> "Figure":
@@ -20,7 +20,8 @@ def completions(originals: Tensor, hidden: Tensor, completed: Tensor, title: str
     """
     if not len(originals):
         raise ValueError("completions: at least one image is needed, got none.")
-    shown = torch.where(hidden, torch.full_like(originals, HIDDEN), originals)
+    in_colour = originals.expand(-1, 3, -1, -1)
+    shown = torch.where(hidden, torch.tensor(HIDDEN).to(originals)[:, None, None], in_colour)
     height, width = originals.shape[2:]
     wide = max(4.0, 0.75 * len(originals))
     figure, rows = panels(1, 3, wide=wide, high=wide / len(originals) * height / width + 0.25)

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EXACT = {"log_sum_exp": diffusion, "log_sum_relu": log_sum_relu}
-LEARNED = ("perceptron", "unet")
-NAMES = {"log_sum_exp": "log-sum-exp", "log_sum_relu": "log-sum-ReLU", "perceptron": "perceptron", "unet": "U-Net"}
+# "network" is what suits the data: a perceptron on the circle, a U-Net on images
+LEARNED = ("network", "perceptron")
+NAMES = {"log_sum_exp": "log-sum-exp", "log_sum_relu": "log-sum-ReLU", "network": "U-Net", "perceptron": "perceptron"}
 HIGH = 5.0  # the level at which diffusion begins, well above the spread of the circle and of images
 HELD = 500  # rows never trained on, of which there are more, which say what chance is
 SHOWN = 300  # patterns, and states, that the figure of a circle gets
@@ -52,10 +53,15 @@ class Setting:
     recalls: int  # steps of recall there
     width: int  # units of a layer of a perceptron, channels of a U-Net
     updates: int  # of its training
+    batch: int  # rows of one
 
 
 # on the circle β = 1/σ² = 20, as in the paper's code; images are denoised to the end
-USUAL = {"circle": Setting(math.sqrt(0.05), 10, 64, 1500), "perceptron": Setting(0.05, 1, 384, 1500), "unet": Setting(0.05, 1, 32, 1500)}
+USUAL = {
+    "circle": Setting(math.sqrt(0.05), 10, 64, 1500, 256),
+    "perceptron": Setting(0.05, 1, 384, 1500, 512),
+    "unet": Setting(0.05, 1, 16, 300, 64),
+}
 
 
 def measure(point: Point, *, generator: torch.Generator) -> list[Row]:
@@ -123,12 +129,12 @@ def learn(point: Point, training: Rows, shape: tuple[int, ...] | None, generator
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         core: nn.Module = Perceptron(training.shape[1], setting.width)
-        if shape is not None and point["denoiser"] == "unet":
+        if shape is not None and point["denoiser"] == "network":
             core = UNet(shape, setting.width, halvings=2 if min(shape[:2]) > 16 else 1)
         network = DenoisingNetwork(core, spread=max(float(training.std(correction=0)), 0.1), mean=float(training.mean()))
 
     def loss(model: nn.Module, moment: Moment) -> torch.Tensor:
-        chosen = torch.randint(len(training), (int(point["batch"]),), generator=moment.generator)
+        chosen = torch.randint(len(training), (setting.batch,), generator=moment.generator)
         return network.loss(training[chosen], setting.level, HIGH, moment.generator)
 
     plan = Plan(
@@ -157,7 +163,8 @@ def draw(table: "pa.Table") -> "Figure":
         figures.logarithmic(panel, "x")
         panel.xaxis.set_major_locator(LogLocator())
         panel.set_ylim(-0.03, 1.2)
-        name = NAMES[str(denoiser)] if data == "circle" else f"{data}, {NAMES[str(denoiser)]}"
+        name = "perceptron" if data == "circle" and denoiser == "network" else NAMES[str(denoiser)]
+        name = name if data == "circle" else f"{data}, {name}"
         figures.label(panel, "training data K", "fraction of generated states", name)
     if curves:
         figures.legend(rest[0], loc="upper center", ncols=3, columnspacing=0.8, handlelength=1.2)
@@ -195,12 +202,13 @@ def _place(row: str, level: float, place: Sequence[float]) -> Row:
 
 
 def _setting(point: Point) -> Setting:
-    usual = USUAL["circle" if point["data"] == "circle" else "unet" if point["denoiser"] == "unet" else "perceptron"]
+    usual = USUAL["circle" if point["data"] == "circle" else "unet" if point["denoiser"] == "network" else "perceptron"]
     return Setting(
         float(point.get("level", usual.level)),
         int(point.get("recalls", usual.recalls)),
         int(point.get("width", usual.width)),
         int(point.get("updates", usual.updates)),
+        int(point.get("batch", usual.batch)),
     )
 
 
@@ -210,17 +218,14 @@ def _images(source: str) -> Images:
 
 
 def _check(point: Point) -> None:
-    if point["data"] == "circle":
-        if point["denoiser"] == "unet":
-            raise ValueError("memorization: a U-Net takes images, and the circle has none; take perceptron, or data=digits.")
-    else:
+    if point["data"] != "circle":
         # as many held back as are generated, and no fewer than say what chance is
         most = len(_images(str(point["data"]))) - max(HELD + 1, int(point["generated"]))
         if int(point["stored"]) > most:
             raise ValueError(f"memorization: {point['data']} leaves at most {most} images to train on, got stored={point['stored']}.")
     if not _setting(point).level < HIGH:
         raise ValueError(f"memorization: the last level must be below the first, {HIGH:g}, got {point['level']}.")
-    if point["denoiser"] == "unet" and _setting(point).width % 4:
+    if point["data"] != "circle" and point["denoiser"] == "network" and _setting(point).width % 4:
         raise ValueError(f"memorization: the channels of a U-Net are a multiple of 4, got width={point['width']}.")
 
 
@@ -229,7 +234,8 @@ EXPERIMENT = Experiment(
     question="Does diffusion copy its training data, invent attractors that nobody stored, or make new data, as the data grow?",
     protocol=(
         "Each trial draws K training rows, evenly on the unit circle or from a file of images, and makes a denoiser of them: exact recall "
-        "(log_sum_exp: Gaussian noise, the score of the data; log_sum_relu: noise in a ball) or a network trained on them. States start "
+        "(log_sum_exp: Gaussian noise, the score of the data; log_sum_relu: noise in a ball) or a network trained on them (on the circle a "
+        "perceptron, on images a U-Net). States start "
         "at noise 5, follow the flow of the denoiser to the last level (circle: σ² = .05, that is β = 20; images: .05), and are "
         "recalled at that level (circle 10 times, images once). Two thresholds (Pham et al. 2025): memorised, within delta_memorised of "
         "a training row; else spurious, within delta_spurious of another generated state; else generalised. Each threshold is the "
@@ -237,17 +243,17 @@ EXPERIMENT = Experiment(
         "Intervals, 95 %: Wilson, with the design effect of trials."
     ),
     axes={
-        "data": Axis("circle, digits, FILE.npz or FOLDER of images", ("circle",)),
-        "denoiser": Axis("what denoises", ("log_sum_exp", "log_sum_relu", "perceptron"), choices=(*EXACT, *LEARNED)),
+        "data": Axis("circle, digits, FILE.npz or FOLDER of images", ("circle", "digits")),
+        "denoiser": Axis("what denoises", ("log_sum_exp", "log_sum_relu", "network"), choices=(*EXACT, *LEARNED)),
         "stored": Axis("training rows K", (2, 9, 100, 1000), least=1),
         "generated": Axis("states made in a trial", (200,), least=2),
         "chance": Axis("share of perfect data within a threshold", (0.05,), least=0.001, most=0.5),
         "levels": Axis("steps of the flow", (60,), least=1),
-        "batch": Axis("rows of a training step", (512,), least=1),
         "level": Axis("last level of noise; by default that of the data", kind=float, least=1e-6),
         "recalls": Axis("steps of recall at the last level; by default those of the data", kind=int, least=0),
         "width": Axis("units of a perceptron's layers, or channels of a U-Net", kind=int, least=1),
         "updates": Axis("steps of a network's training", kind=int, least=10),
+        "batch": Axis("rows of one of these steps", kind=int, least=1),
     },
     columns={
         "row": Column("what the row is: fractions; of a circle's first trial also pattern, or the kind of a generated state", type=str),
