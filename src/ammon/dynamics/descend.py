@@ -97,7 +97,7 @@ def _judge(field: Packed, motion: Motion, tolerance: float, integrator: Integrat
         least, most = (float(end) for end in change.aminmax())
         if not math.isfinite(most):
             _check_finite(field, new, rows, done, integrator)
-        still = motion.still(tolerance, least - field.rounding * float(torch.linalg.vector_norm(few, math.inf)))
+        still = motion.still(tolerance, least - field.rounding * float(few.abs().amax()))
         # most rows went farther than any that came back
         since = _far(few, seen[2]) if len(seen) > 2 else None
         if least and (since is None or float(torch.add(since, change, alpha=-SAME).amin()) > 0):
@@ -115,9 +115,8 @@ def _came_back(change: Tensor, since: Tensor | None, tolerance: float) -> Tensor
 
 
 def _far(new: Tensor, old: Tensor) -> Tensor:
-    """The largest change of these units, row by row, in few calls: this is done at every step."""
-    far: Tensor = torch.linalg.vector_norm(new - old, math.inf, -1)
-    return far
+    """The largest change of these units [unit, row], row by row."""
+    return (new - old).abs_().amax(0)
 
 
 def _check_finite(field: Packed, new: Tensor, rows: Tensor, done: int, integrator: Integrator) -> None:

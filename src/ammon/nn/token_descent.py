@@ -94,16 +94,18 @@ def _backward(
     # of tokens that are not there nothing flows back
     gradient = gradient if plan.there is None else gradient.masked_fill(~plan.there[..., None], 0)
     flow = gradient.reshape(-1, dim).clone()
-    of_matrix = torch.zeros_like(matrix)
+    # transposed: so its product is faster
+    of_matrix = matrix.new_zeros(dim, len(matrix))
     of_scale = None if scale is None else torch.zeros_like(scale)
     of_shift = None if shift is None else torch.zeros_like(shift)
-    du = flow.new_empty(len(flow), len(matrix))
+    # vᵀ of_pull + duᵀ g is one product of stacked factors
+    left, right = flow.new_empty(2, len(flow), dim), flow.new_empty(2, len(flow), len(matrix))
+    of_pull, du = left[0], right[1]
     for start in range(len(kept) - KEPT, -1, -KEPT):
         x, g, mean, rstd, v, apart, attention = kept[start : start + KEPT]
         queries, keys = apart
-        of_pull = flow * plan.step
+        torch.mul(flow, plan.step, out=of_pull)
         torch.mm(of_pull, matrix.mT, out=du)
-        of_matrix.addmm_(v.mT, of_pull)
         # through A k and Aᵀ q: to both, and to A, then through its softmax to the scores
         of_asked, of_asks = apart_flow = _apart(du[:, :width], batch, plan)
         of_attention = torch.bmm(of_asked, keys.mT).baddbmm_(queries, of_asks.mT).mul_(attention)
@@ -117,7 +119,8 @@ def _backward(
         _together(both, du[:, :width], batch, plan)
         # through relu
         torch.ops.aten.threshold_backward.grad_input(du[:, width:], v[:, width:], 0, grad_input=du[:, width:])
-        of_matrix.addmm_(du.mT, g)
+        left[1], right[0] = g, v
+        of_matrix.addmm_(left.view(-1, dim).mT, right.view(-1, len(matrix)))
         of_g = du @ matrix
         through, more_scale, more_shift = torch.ops.aten.native_layer_norm_backward(
             of_g, x, [dim], mean, rstd, scale, shift, [True, of_scale is not None, of_shift is not None]
@@ -127,7 +130,7 @@ def _backward(
             of_scale += more_scale
         if of_shift is not None:
             of_shift += more_shift
-    return flow.view(gradient.shape), of_matrix, of_scale, of_shift
+    return flow.view(gradient.shape), of_matrix.mT, of_scale, of_shift
 
 
 def _apart(rows: Tensor, batch: int, plan: Plan) -> Tensor:
