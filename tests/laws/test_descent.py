@@ -182,6 +182,23 @@ def test_an_item_descends_alone_as_it_does_in_a_batch(integrator: Integrator) ->
         torch.testing.assert_close(alone.states["v"][0], together.states["v"][item], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("batch", [7, 9, 13, 17])
+def test_items_that_go_on_when_others_have_stopped_end_where_they_do_alone(batch: int) -> None:
+    # of many items, as many as there are units that are looked at are left at some time
+    network = two_layers(scale=0.3)
+    states = states_of(network, batch)
+    states = {
+        name: layer * torch.logspace(-6, 1, batch, dtype=layer.dtype).reshape(-1, *[1] * (layer.ndim - 1)) for name, layer in states.items()
+    }
+    found = descend(network, states, integrator=Euler(0.5), steps=2000)
+    assert len(found.steps.unique()) > 3
+    for item in range(batch):
+        alone = descend(network, {name: layer[item : item + 1] for name, layer in states.items()}, integrator=Euler(0.5), steps=2000)
+        assert found.steps[item] == alone.steps[0]
+        for name, layer in alone.states.items():
+            torch.testing.assert_close(found.states[name][item], layer[0])
+
+
 @pytest.mark.parametrize("integrator", EVERY, ids=lambda it: type(it).__name__)
 def test_what_is_clamped_stays_to_the_last_bit_and_the_rest_comes_to_rest(integrator: Integrator) -> None:
     network = two_layers(tau=0.5)

@@ -90,7 +90,7 @@ def _judge(field: Packed, motion: Motion, tolerance: float, integrator: Integrat
         if not len(rows):
             return rows.bool(), rows.bool()
         # rows far apart are slow to read: as long as they are the same ones, what was read of old states serves again
-        if not seen or len(seen[0]) != len(rows):
+        if not seen or seen[0].shape[1] != len(rows):
             seen = [field.some(x) for x in (old, before) if x is not None]
         seen = [field.some(new), *seen[:2]]
         few, change = seen[0], _far(seen[0], seen[1])
