@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ammon.nn.packing import last, packing
-from ammon.nn.projection import projection
 from ammon.nn.state import Mode, State, check_input, check_rows_of, check_state, record, replace_rows
 from ammon.shapes import check_count
 
@@ -42,8 +41,8 @@ class Attention(nn.Module):
         if persistent < 0:
             raise ValueError(f"Attention: persistent must be at least 0, got {persistent}.")
         self.dim, self.heads, self.window, self.base = dim, heads, window, base
-        self.project = projection(dim, 3 * dim)
-        self.out = projection(dim, dim)
+        self.project = nn.Linear(dim, 3 * dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
         self.num_persistent = persistent
         self.persistent = nn.Parameter(torch.randn(persistent, dim)) if persistent else None
 

@@ -14,7 +14,6 @@ from ammon.nn.drifting import Drift
 from ammon.nn.episodic import EpisodicMemory, EpisodicState
 from ammon.nn.joint import Joint, JointState, Memories, ask
 from ammon.nn.packing import only, packing
-from ammon.nn.projection import projection
 from ammon.nn.state import Mode
 from ammon.nn.told import Told
 
@@ -27,7 +26,7 @@ class Parallel(Joint):
         self.memories = Memories("Parallel", memories)
         self.dim = self.memories.dim
         self.norm = nn.RMSNorm(self.dim)
-        self.join = projection(len(memories) * self.dim, self.dim)
+        self.join = nn.Linear(len(memories) * self.dim, self.dim, bias=False)
 
     def forward(
         self,

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from ammon.dynamics.drift import direction, drift_along, fading
-from ammon.nn.projection import projection
 from ammon.shapes import check_count
 
 # tokens that the fading form mixes in one product
@@ -43,7 +42,7 @@ class Drift(nn.Module):
         if association not in ("new", "previous"):
             raise ValueError(f'Drift: association must be "new" or "previous", got {association!r}.')
         self.heads, self.size, self.form, self.association = heads, size, form, association
-        self.project = projection(dim, heads * size)
+        self.project = nn.Linear(dim, heads * size, bias=False)
         self.share = nn.Parameter(torch.full((heads,), math.log(beta / (1 - beta))))
         self.start = nn.Parameter(torch.randn(heads, size))
 

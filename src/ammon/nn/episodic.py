@@ -12,7 +12,6 @@ from ammon.dynamics.drift import direction
 from ammon.nn.drifting import Drift
 from ammon.nn.evicting import Lowest, survivors
 from ammon.nn.packing import Packing, packing
-from ammon.nn.projection import projection
 from ammon.nn.reading import Cues, Pages, Reader
 from ammon.nn.segments import NEVER, PerToken, Pool, Segments, ends, next_end
 from ammon.nn.semantics import Semantics
@@ -85,7 +84,7 @@ class EpisodicMemory(nn.Module):
         self.context = Drift(dim, heads, context) if isinstance(context, int) else context
         if self.context is not None and self.context.heads != heads:
             raise ValueError(f"{where}: the context has {self.context.heads} heads, the memory {heads}; give both the same.")
-        self.store = projection(dim, 2 * dim)
+        self.store = nn.Linear(dim, 2 * dim, bias=False)
         self.strength = strength if isinstance(strength, Surprising) else nn.Linear(dim, 1) if strength else None
         if isinstance(self.strength, nn.Linear):
             nn.init.constant_(self.strength.bias, 2.0)

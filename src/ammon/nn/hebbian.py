@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ammon.dynamics.drift import decay, direction, drift
 from ammon.nn.drifting import Drift
 from ammon.nn.packing import packing
-from ammon.nn.projection import projection
 from ammon.nn.state import Mode, State, check_input, check_rows_of, check_state, record, replace_rows
 from ammon.shapes import check_count
 
@@ -49,8 +48,8 @@ class HebbianMemory(nn.Module):
         self.context = Drift(dim, heads, context) if isinstance(context, int) else context
         if self.context.heads != heads:
             raise ValueError(f"{where}: the context has {self.context.heads} heads, the memory {heads}; give both the same.")
-        self.project = projection(dim, 3 * dim)
-        self.out = projection(dim, dim)
+        self.project = nn.Linear(dim, 3 * dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
         self.norm = nn.RMSNorm(dim // heads, eps=1e-6)
         self.forget = nn.Parameter(torch.full((heads,), math.log(decay / (1 - decay))))
         self.reinstated, self.drift = nn.Parameter(torch.zeros(heads)), nn.Parameter(torch.zeros(heads))

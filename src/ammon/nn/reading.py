@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ammon.dynamics.drift import direction, drift
-from ammon.nn.projection import projection
 from ammon.nn.segments import NEVER
 from ammon.nn.slots import Slots
 from ammon.parts.lagrangians import Lagrangian
@@ -92,8 +91,8 @@ class Reader(nn.Module):
             raise ValueError("Reader: hops reinstate a context, and there is none; give the bank a context.")
         self.dim, self.heads, self.separation, self.hops, self.strength = dim, heads, separation, hops, strength
         self.start = {"sharpness": sharpness, "match": match, "recency": recency, "semantic": semantic}
-        self.query = projection(dim, dim)
-        self.out = projection(dim, dim)
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
         self.sharpness = nn.Parameter(torch.full((heads,), math.log(sharpness)))
         self.match = _log_parameter("match", match, heads)
         self.recency = _log_parameter("recency", recency, heads)

@@ -5,7 +5,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ammon.nn.projection import projection
 from ammon.nn.state import State, check_input
 from ammon.shapes import check_count
 
@@ -48,7 +47,7 @@ class FeedForward(nn.Module):
         check_count("FeedForward", "dim", dim)
         check_count("FeedForward", "expansion", expansion)
         self.dim, self.norm = dim, nn.RMSNorm(dim)
-        self.wide, self.out = projection(dim, expansion * dim), projection(expansion * dim, dim)
+        self.wide, self.out = nn.Linear(dim, expansion * dim, bias=False), nn.Linear(expansion * dim, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = x + self.out(functional.gelu(self.wide(self.norm(x))))

@@ -10,7 +10,6 @@ from torch.nn import functional
 from ammon.nn.attention import Attention, AttentionState, rotate
 from ammon.nn.neural import NeuralMemory, NeuralState
 from ammon.nn.packing import only, packing
-from ammon.nn.projection import projection
 from ammon.nn.state import State, check_input, check_rows_of, check_state, record, replace_rows
 
 
@@ -99,7 +98,7 @@ class MemoryAsContext(nn.Module):
         # attention's own checks of these arguments
         attention = Attention(memory.dim, heads, None, persistent)
         self.project, self.out, self.persistent = attention.project, attention.out, attention.persistent
-        self.ask = projection(memory.dim, memory.dim)
+        self.ask = nn.Linear(memory.dim, memory.dim, bias=False)
         self.norm, self.gate = nn.RMSNorm(memory.dim), Gate(memory.dim)
 
     def init_state(self, batch: int) -> ContextState:
