@@ -57,6 +57,14 @@ def test_an_episode_shows_each_class_as_often_as_said_and_asks_other_images_of_t
     assert len(had) == 4 * 7
 
 
+def test_a_share_of_the_questions_may_be_images_that_were_shown() -> None:
+    some = draw_episodes(marked(), 200, 4, 2, 9, generator=generator(), again=0.3)
+    shown = [{pair(image) for image in rows} for rows in some.shown]
+    known = [pair(image) in those for those, rows in zip(shown, some.asked, strict=True) for image in rows]
+    # 1800 draws, four standard errors
+    assert abs(sum(known) / len(known) - 0.3) < 4 * (0.3 * 0.7 / 1800) ** 0.5
+
+
 def test_classes_of_groups_are_those_and_share_the_images() -> None:
     some = marked().of([0, 3])
     assert [int(member[0]) // 5 for member in some.members] == [0, 1, 6]
@@ -95,7 +103,8 @@ def test_labelled_images_and_digits_are_classes_too(tmp_path: Path) -> None:
 def learner(name: str = "hybrid") -> FewShot:
     torch.manual_seed(0)
     blocks = CONFIGURATIONS[name](Size(16, 2, near=2, window=None, chunk=4, segment=1, slots=20))
-    return FewShot(ImageEncoder(16, (8, 8), 8), 3, blocks)
+    # as in use: norms do not depend on the batch
+    return FewShot(ImageEncoder(16, (8, 8), 8), 3, blocks).eval()
 
 
 @pytest.mark.parametrize("name", ["attention", "hybrid"])

@@ -57,7 +57,8 @@ def measure(point: Point, *, generator: torch.Generator) -> Row:
         model = FewShot(ImageEncoder(dim, (height, width)), way, CONFIGURATIONS[str(point["model"])](size))
 
     def loss(model: nn.Module, moment: Moment) -> torch.Tensor:
-        some = draw_episodes(known, int(point["batch"]), way, shots, questions, generator=moment.generator, turned=True)
+        again = float(point["again"])
+        some = draw_episodes(known, int(point["batch"]), way, shots, questions, generator=moment.generator, turned=True, again=again)
         return label_loss(model(some.shown, some.labels, some.asked), some.answers)
 
     def watched(model: nn.Module) -> dict[str, float]:
@@ -125,8 +126,9 @@ EXPERIMENT = Experiment(
         "Sequences image, label, ..., image, label, then images that ask: `way` classes, `shots` images of each in a random order, labels "
         "drawn anew for each sequence, the questions images that were not shown. Three convolutions encode an image; of two layers the "
         "first attends to an image and its label, the second holds the memory named (attention: to all tokens). Trained on classes turned "
-        "by 0, 90, 180 or 270 degrees; tested, not turned, on classes of groups (alphabets) that were held out. Data: scikit-learn's "
-        "digits, each a group, or FILE.npz. Chance: 1/way. A trial is a new episode; intervals, 95 %: Wilson over episodes."
+        "by 0, 90, 180 or 270 degrees, a share `again` of the questions images that were shown; tested, not turned, on new images of "
+        "classes of groups (alphabets) that were held out. Data: scikit-learn's digits, each a group, or FILE.npz. Chance: 1/way. A trial "
+        "is a new episode; intervals, 95 %: Wilson over episodes."
     ),
     axes={
         "data": Axis("images with classes, FILE.npz (Omniglot's packed form, or images and labels); digits unless given", kind=str),
@@ -136,9 +138,12 @@ EXPERIMENT = Experiment(
         "shots": Axis("images of each class that are shown", (1,), kind=int, least=1),
         "questions": Axis("images that ask", (10,), kind=int, least=1),
         "held": Axis("share of the groups that is held out", (0.5,), least=0.05, most=0.95),
+        "again": Axis(
+            "share of questions in training that are images already shown, so that binding is found early", (0.25,), least=0, most=1
+        ),
         "size": Axis("side of an image, pixels, at most", (20,), kind=int, least=4),
         "chunk": Axis("tokens of a chunk of the neural memory", (8,), kind=int, least=1),
-        **{**AXES, "batch": Axis("episodes of a step", (24,), kind=int, least=1), "steps": Axis("of training", (1500,), kind=int, least=1)},
+        **{**AXES, "batch": Axis("episodes of a step", (24,), kind=int, least=1), "steps": Axis("of training", (700,), kind=int, least=1)},
     },
     columns={
         **COLUMNS,

@@ -15,7 +15,10 @@ from ammon.shapes import check_count
 
 
 class ImageEncoder(nn.Module):
-    """Three convolutions that halve an image and a projection: [image, height, width] → [image, dim], of unit variance."""
+    """Three convolutions that halve an image and a projection: [image, height, width] → [image, dim], each entry of mean 0 and variance 1.
+
+    Means and variances are of the batch in training, and those of all batches so far in `eval()`.
+    """
 
     def __init__(self, dim: int, shape: tuple[int, int], channels: int = 24) -> None:
         super().__init__()
@@ -25,11 +28,11 @@ class ImageEncoder(nn.Module):
         layers: list[nn.Module] = []
         height, width = shape
         for one, other in pairwise(widths):
-            # a norm over the channels of each image, as batches in use may hold one
-            layers += [nn.Conv2d(one, other, 3, stride=2, padding=1), nn.GroupNorm(4, other), nn.ReLU()]
+            layers += [nn.Conv2d(one, other, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(other), nn.ReLU()]
             height, width = -(-height // 2), -(-width // 2)
         self.layers = nn.Sequential(*layers)
-        self.project, self.norm = nn.Linear(widths[-1] * height * width, dim), nn.RMSNorm(dim)
+        # what all images share is taken away, as keys that are all alike tell nothing apart
+        self.project, self.norm = nn.Linear(widths[-1] * height * width, dim, bias=False), nn.BatchNorm1d(dim, affine=False)
 
     def forward(self, images: Tensor) -> Tensor:
         found: Tensor = self.norm(self.project(self.layers(images[:, None]).flatten(1)))
