@@ -57,12 +57,13 @@ def test_attention_alone_finds_none() -> None:
     assert max(row["accuracy"] for row in rows) <= 0.03
 
 
-def test_a_neural_memory_learns_the_rule_before_the_exceptions_and_a_hybrid_both() -> None:
-    rows = asked(rule_exceptions, model=("neural", "hybrid"))
-    found = {(row["model"], row["kind"], row["run"]): row["accuracy"] for row in rows}
-    learned = {(row["model"], row["kind"], row["run"]): row["steps_to_90"] for row in rows}
-    for run in range(3):
-        assert found["neural", "rule", run] >= 0.95
-        assert learned["neural", "rule", run] < learned["neural", "exception", run]
-        assert found["hybrid", "rule", run] >= 0.9
-        assert found["hybrid", "exception", run] >= 0.9
+def test_a_neural_memory_has_the_rule_and_not_the_exceptions_when_training_ends_early() -> None:
+    rows = asked(rule_exceptions, model=("neural",), steps=(500,))
+    found = {(row["kind"], row["run"]): row["accuracy"] for row in rows}
+    assert all(found["rule", run] >= 0.95 and found["exception", run] <= 0.15 for run in range(3))
+
+
+def test_a_hybrid_has_both_the_rule_and_the_exceptions() -> None:
+    rows = asked(rule_exceptions, model=("hybrid",))
+    assert len(rows) == 9
+    assert all(row["accuracy"] >= 0.9 for row in rows if row["kind"] != "seen")
