@@ -56,7 +56,7 @@ NEVER = {
     "sequential": {"one_step_theory"},
     "binding": {"steps_to_90"},
     "passkey": {"steps_to_90"},
-    "rule_exceptions": {"steps_to_90"},
+    "rule_exceptions": {"steps_to_90", "once_ruled"},
     "few_shot": {"steps_to_90"},
 }
 
