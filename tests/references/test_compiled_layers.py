@@ -25,6 +25,8 @@ from ammon.parts.top_k import TopK
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
+# compiled, sums go in another order
+torch.set_default_dtype(torch.float64)
 LAYERS = {
     "linear": NeuralMemory(8, 2, Mlp(1), Surprise(4)),
     "2 layers": NeuralMemory(8, 2, Mlp(2, 2), Surprise(4, limit=1.0)),
