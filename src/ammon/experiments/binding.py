@@ -84,8 +84,6 @@ EXPERIMENT = Experiment(
         "model": Axis("the second layer", MODELS, choices=MODELS),
         "recency": Axis("rate at which items fade at first, of episodic_recency", (0.05,), least=1e-6),
         **AXES,
-        # attention alone, asked for 8 pairs, needs more than the others
-        "steps": Axis("steps of training at most", (2000,), kind=int, least=1),
     },
     columns=dict(COLUMNS),
     measure=measure,

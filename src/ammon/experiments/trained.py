@@ -24,7 +24,7 @@ Draw = Callable[[int, torch.Generator], Questions]
 HELD = 128  # sequences on which accuracy is watched while training
 
 AXES: Mapping[str, Axis] = {
-    "steps": Axis("steps of training at most", (1500,), kind=int, least=1),
+    "steps": Axis("steps of training at most", (2000,), kind=int, least=1),
     "enough": Axis("accuracy at which training stops", (0.99,), least=0, most=1),
     "batch": Axis("sequences of a step", (32,), kind=int, least=1),
     "rate": Axis("largest learning rate", (3e-3,), least=1e-6),
