@@ -4,16 +4,19 @@ x [batch, token, dim] are the tokens' states, g = ∇L(x) what they show of them
 the same g: x ← x - α dE/dg. As L is convex, dE/dt = -ẋ · ∇²L ẋ ≤ 0; `safe_step` says up to which α a whole step goes down too.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ammon.dynamics.settle import changes, default_tolerance, settle
+from ammon.energies.stored import StoredPatterns
 from ammon.nn.state import check_input
 from ammon.nn.token_descent import Plan, descend
-from ammon.nn.token_energies import AttentionEnergy, PatternEnergy
+from ammon.nn.token_energies import AttentionEnergy
 from ammon.parts.lagrangians import LayerNorm
+from ammon.parts.separations import Relu
 from ammon.shapes import check_count, check_positive
 
 # a step that does not go down is halved so often at most: then it is below rounding
@@ -58,7 +61,10 @@ class EnergyTransformer(nn.Module):
         self.dim, self.steps, self.step, self.own, self.fast = dim, steps, float(step), own, fast
         self.norm = LayerNorm(delta=torch.zeros(dim), learnable=True)
         self.attention = AttentionEnergy(dim, heads, head_dim)
-        self.patterns = PatternEnergy(dim, 4 * dim if memories is None else memories)
+        memories = 4 * dim if memories is None else memories
+        check_count("EnergyTransformer", "memories", memories)
+        # E = -½ Σ_B Σ_m relu(ξ_m · g_B)², a dense memory that all tokens share (eq. 7): concave in g, so any step of its own goes down
+        self.patterns = StoredPatterns(torch.randn(memories, dim) / math.sqrt(dim), separation=Relu(), learnable=True)
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None, edges: Tensor | None = None) -> Tensor:
         """The tokens after `steps` steps. mask [batch, token]: True where a token is there; the others give zeros and are seen by none.
@@ -86,8 +92,7 @@ class EnergyTransformer(nn.Module):
     def terms(self, x: Tensor, *, mask: Tensor | None = None, edges: Tensor | None = None) -> dict[str, Tensor]:
         """The energy's parts [batch] by name; they sum to it."""
         x, seen = self._admit(x, mask, edges)
-        g = self._shown(x, mask)
-        return {"attention": self.attention(g, seen), "patterns": self.patterns(g)}
+        return self._terms(self._shown(x, mask), seen)
 
     def descend(
         self,
@@ -145,9 +150,7 @@ class EnergyTransformer(nn.Module):
         derived in docs/energy_transformer.md. infinite where no query sees a key.
         """
         x, seen = self._admit(x, mask, edges)
-        scores = self.attention.scores(self._shown(x, mask))[0]
-        weights = self.attention.weights(scores, seen)
-        received = weights.sum(-2).amax(-1)
+        received = self.attention.weights(self._shown(x, mask), seen).sum(-2).amax(-1)
         # |W_Kᵀ W_Q| from the triangles of both: entries × entries instead of dim × dim
         triangles = (torch.linalg.qr(weight.mT.double(), mode="r").R for weight in (self.attention.keys, self.attention.queries))
         first, second = triangles
@@ -200,12 +203,14 @@ class EnergyTransformer(nn.Module):
 
     def _pull(self, x: Tensor, mask: Tensor | None, seen: Tensor | None) -> Tensor:
         g = self._shown(x, mask)
-        return self.attention.pull(g, seen) + self.patterns.pull(g)
+        return self.attention.pull(g, seen) + self.patterns.pulls(g)[0]
+
+    def _terms(self, g: Tensor, seen: Tensor | None) -> dict[str, Tensor]:
+        wide = g.to(torch.promote_types(g.dtype, torch.float32))
+        return {"attention": self.attention(g, seen), "patterns": self.patterns(wide)}
 
     def _total(self, x: Tensor, mask: Tensor | None, seen: Tensor | None) -> Tensor:
-        g = self._shown(x, mask)
-        total: Tensor = self.attention(g, seen) + self.patterns(g)
-        return total
+        return torch.stack(list(self._terms(self._shown(x, mask), seen).values())).sum(0)
 
 
 def _rows(tensor: Tensor | None, rows: Tensor) -> Tensor | None:
