@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ammon.dynamics.backtracking import Backtracking, Place, held_to
 from ammon.dynamics.settle import changes, default_tolerance, settle
 from ammon.energies.stored import StoredPatterns
 from ammon.nn.state import check_input
@@ -108,30 +109,37 @@ class EnergyTransformer(nn.Module):
         """At most `steps` steps, each item until no entry of g moves by more than the tolerance, with the energies along the way.
 
         It is g that comes to rest: x may go on along the directions that the layer norm does not show, its mean and its length.
-        backtrack: a step that would raise the energy of an item is halved until it does not, so that none ever rises.
-        tolerance: eps^(3/4) of the dtype by default. keep: hold the trajectory. Gradients pass through every step.
+        backtrack: a step that would raise the energy of an item is halved until it does not, so that none ever rises; later steps grow
+        back to the layer's own. tolerance: eps^(3/4) of the dtype by default. keep: hold the trajectory. Gradients pass through every step.
         """
         x, seen = self._admit(x, mask, edges)
-        # the size of each item's steps: a halved one stays so
-        taken = torch.full((len(x),), self.step, dtype=x.dtype, device=x.device)
         now = self._total(x, mask, seen)
         energies = [now]
+
+        def look(state: Tensor, rows: Tensor) -> Place:
+            there, keys = _rows(mask, rows), _rows(seen, rows)
+            g = self._shown(state, there)
+            drift, terms = self._drift(g, keys), torch.stack(list(self._terms(g, keys).values()))
+            scale = terms.abs().sum(0) + (drift * g).abs().sum((1, 2))
+            return Place(terms.sum(0), 16 * torch.finfo(terms.dtype).eps * scale, g.flatten(1), drift.flatten(1))
+
+        def move(state: Tensor, drift: Tensor, size: Tensor, rows: Tensor) -> Tensor:
+            return state + size[:, None, None] * drift.view_as(state)
+
+        first = torch.full((len(x),), self.step, dtype=x.dtype, device=x.device)
+        search = Backtracking("EnergyTransformer.descend", look, move, first, self.step, HALVINGS)
 
         def update(state: Tensor, rows: Tensor) -> Tensor:
             nonlocal now
             there, keys = _rows(mask, rows), _rows(seen, rows)
-            pull, size, before = self._pull(state, there, keys), taken[rows], now[rows].detach()
-            # what is within rounding of the energy is no rise
-            allowed = before + 4 * torch.finfo(before.dtype).eps * before.abs()
-            for tries in range(HALVINGS + 1):
-                new = state + size[:, None, None] * pull
-                after = self._total(new, there, keys)
-                risen = ~(after.detach() <= allowed)
-                if not backtrack or not bool(risen.any()):
-                    break
-                size = torch.where(risen, size / 2 if tries < HALVINGS - 1 else torch.zeros_like(size), size)
-            taken[rows] = size
-            now = now.index_copy(0, rows, after)
+            found = search.find(state, rows) if backtrack else None
+            if found is None:
+                new = move(state, self._pull(state, there, keys), first[rows], rows)
+            elif torch.is_grad_enabled():
+                new = held_to(found, move(state, self._pull(state, there, keys), search.taken[rows], rows))
+            else:
+                new = found
+            now = now.index_copy(0, rows, self._total(new, there, keys))
             energies.append(now)
             return new
 
@@ -202,7 +210,10 @@ class EnergyTransformer(nn.Module):
         return g if mask is None else torch.where(mask[..., None], g, torch.zeros_like(g))
 
     def _pull(self, x: Tensor, mask: Tensor | None, seen: Tensor | None) -> Tensor:
-        g = self._shown(x, mask)
+        return self._drift(self._shown(x, mask), seen)
+
+    def _drift(self, g: Tensor, seen: Tensor | None) -> Tensor:
+        """-dE/dg."""
         return self.attention.pull(g, seen) + self.patterns.pulls(g)[0]
 
     def _terms(self, g: Tensor, seen: Tensor | None) -> dict[str, Tensor]:
