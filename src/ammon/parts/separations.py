@@ -281,7 +281,7 @@ class Entmax(Lagrangian):
         package = _entmax()
         for function in (package.sparsemax, package.entmax15, package.entmax_bisect):
             # their autograd functions are class methods, into which torch.compile does not look
-            torch.compiler.allow_in_graph(function)
+            torch.compiler.allow_in_graph(function)  # type: ignore[no-untyped-call]
 
     def value(self, x: Units) -> Lead:
         largest = _largest(x)
