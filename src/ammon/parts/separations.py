@@ -149,14 +149,14 @@ def _power(x: Tensor, n: float) -> Tensor:
     """x^n; by repeated squaring for whole n, so that powers of integers stay exact."""
     if not float(n).is_integer():
         return x**n
-    result, square, left = torch.ones_like(x), x, int(n)
+    result, square, left = None, x, int(n)
     while left:
         if left % 2:
-            result = result * square
+            result = square if result is None else result * square
         left //= 2
         if left:
             square = square * square
-    return result
+    return torch.ones_like(x) if result is None else result
 
 
 def _exponent(*scores: Tensor) -> Tensor:
