@@ -36,6 +36,7 @@ LAYERS = {
     "context": MemoryAsContext(NeuralMemory(8, 2, Mlp(1), Surprise(4)), 2, 1),
     "episodic": EpisodicMemory(8, 2, 4, recency=0.1, strength=True),
     "episodic, all": EpisodicMemory(8, 2, None, separation=TopK(3)),
+    "episodic, best of many": EpisodicMemory(8, 2, 70, separation=TopK(1)),
     "episodic, context": EpisodicMemory(8, 2, 4, context=3, hops=1),
     "episodic, segments": EpisodicMemory(8, 2, 4, Segments(3, "attention"), context=Drift(8, 2, 3, form="fading")),
     "episodic, segments of tokens": EpisodicMemory(8, 2, 4, Segments(3, "each")),
