@@ -41,6 +41,7 @@ LAYERS = {
     "episodic": EpisodicMemory(8, 2, 4, recency=0.1, strength=True),
     "episodic, all": EpisodicMemory(8, 2, None, separation=TopK(3)),
     "episodic, sparse": EpisodicMemory(8, 2, 4, separation=Entmax(1.5), sharpness=0.5),
+    "episodic, best of many": EpisodicMemory(8, 2, 70, separation=TopK(1)),
     "episodic, context": EpisodicMemory(8, 2, 4, context=3, hops=1),
     "episodic, segments": EpisodicMemory(8, 2, 4, Segments(3, "attention"), context=Drift(8, 2, 3, form="fading")),
     "episodic, segments of tokens": EpisodicMemory(8, 2, 4, Segments(3, "each")),
