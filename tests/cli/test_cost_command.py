@@ -85,4 +85,4 @@ def test_wrong_input_is_refused_in_one_line(capsys: pytest.CaptureFixture[str], 
 def test_layers_and_symbols_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = _run(capsys, "--list")
     assert code == 0
-    assert "episodic-top-k: d, L, B, bytes, H, M, s, c" in out
+    assert "episodic-top-k: d, L, B, bytes, H, M, s, c, k" in out

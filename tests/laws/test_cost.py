@@ -196,22 +196,42 @@ def test_the_formula_of_a_whole_transformer_is_the_count_of_the_real_one(name: s
     assert transformer(name, Call(16, time, past, batch), shape) == expected
 
 
-def test_reads_by_an_index_are_the_count_of_a_plain_one() -> None:
+@pytest.mark.parametrize(("time", "past"), [(300, 0), (513, 40), (257, 600), (1300, 5), (1, 600)])
+@pytest.mark.parametrize("slots", [3, 130, 1200, None])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"context": Drift(4, 1, 2, form="fading"), "hops": 1}, {"strength": Surprising()}],
+    ids=["plain", "hops", "by surprise"],
+)
+def test_a_read_of_the_best_mixes_few_values_of_a_long_block_and_all_of_a_short_one(
+    slots: int | None, time: int, past: int, settings: dict[str, Any]
+) -> None:
+    for k in (2, 3 if slots == 3 else 10):
+        counted(EpisodicMemory(4, 1, slots, separation=TopK(k), **settings), 1, time, past)
+
+
+def test_a_read_by_an_index_is_the_count_of_a_plain_one() -> None:
     dim, slots, lists, probes, top = 16, 64, 8, 2, 4
     keys, values, queries = torch.randn(slots, dim), torch.randn(slots, dim), torch.randn(5, dim)
-    for read in ("gather", "approximate"):
-        with FlopCounterMode(display=False) as counter:
-            for query in queries:
-                some = keys
-                if read == "approximate":
-                    # lists of equal length, each with a centre: the next ones are looked into
-                    near = (keys.reshape(lists, -1, dim).mean(1) @ query[:, None]).squeeze(1).topk(probes).indices
-                    some = keys.reshape(lists, -1, dim)[near].flatten(0, 1)
-                best = (some @ query[:, None]).squeeze(1).topk(top)
-                best.values.softmax(0)[None] @ values[best.indices]
-        bank = Bank(slots, read=read, top=top, lists=lists, probes=probes)
-        # the projections of five tokens and five writes, which the plain read does not have
-        assert counter.get_total_flops() == episodic(dim, 5, bank).flops - 5 * 8 * dim * dim
+    with FlopCounterMode(display=False) as counter:
+        for query in queries:
+            # lists of equal length, each with a centre: the next ones are looked into
+            near = (keys.reshape(lists, -1, dim).mean(1) @ query[:, None]).squeeze(1).topk(probes).indices
+            some = keys.reshape(lists, -1, dim)[near].flatten(0, 1)
+            best = (some @ query[:, None]).squeeze(1).topk(top)
+            best.values.softmax(0)[None] @ values[best.indices]
+    bank = Bank(slots, read="approximate", top=top, lists=lists, probes=probes)
+    # the projections of five tokens and five writes, which the plain read does not have
+    assert counter.get_total_flops() == episodic(dim, 5, bank).flops - 5 * 8 * dim * dim
+
+
+def test_the_best_of_many_slots_are_read_for_less_than_all_by_numbers_and_by_symbols() -> None:
+    d, length, slots, top = sympy.symbols("d L M k", positive=True, integer=True)
+    found = episodic(d, 1, Bank(slots, read="top-k", top=top), past=length)
+    assert sympy.expand(found.flops - (8 * d**2 + 2 * d * (slots + 1) + 2 * d * top)) == 0
+    numbers = {d: 16, length: 9, slots: 2**16, top: 8}
+    assert found.flops.subs(numbers) == cost(EpisodicMemory(16, 1, 2**16, separation=TopK(8)), 1, 1, past=9).flops
+    assert episodic(16, 1, Bank(2**16, read="held"), past=9).flops - found.flops.subs(numbers) == 2 * 16 * (2**16 + 1 - 8)
 
 
 def test_formulas_of_symbols_give_the_same_numbers_and_the_known_expressions() -> None:
@@ -253,7 +273,7 @@ def test_layers_without_a_formula_and_counts_that_are_none_are_refused() -> None
         Inner(form="loop")
     with pytest.raises(ValueError, match="dual form has no orthogonal momentum"):
         Inner(orthogonal=5)
-    with pytest.raises(ValueError, match="read must be one of exact, top-k, gather, approximate, got 'ann'"):
+    with pytest.raises(ValueError, match="read must be one of exact, held, top-k, approximate, got 'ann'"):
         Bank(read="ann")
     with pytest.raises(ValueError, match="summary must be one of"):
         Bank(summary="first")

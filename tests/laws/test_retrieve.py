@@ -1,8 +1,11 @@
 """Laws of the one mixing path: it is attention, chunks and the fused kernel change nothing, masks never give NaN."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.flop_counter import FlopCounterMode
 
 from ammon.parts import retrieve as module
 from ammon.parts.lagrangians import Lagrangian, Sigmoid
@@ -154,3 +157,65 @@ def test_a_row_that_hides_everything_gives_zeros_and_gradients_of_zero(separatio
     for tensor in (cues, keys, values):
         assert tensor.grad is None or torch.isfinite(tensor.grad).all()
     assert cues.grad is None or (cues.grad[1] == 0).all()
+
+
+def _top_k_ways(monkeypatch: pytest.MonkeyPatch, read: Callable[[], torch.Tensor]) -> list[torch.Tensor]:
+    """By bringing the best values together, and by a matrix that is mostly zero."""
+    found = []
+    for sparse in (1, 10**9):
+        monkeypatch.setattr(module, "SPARSE", sparse)
+        assert module.gathers(1, 11) == (sparse == 1)
+        found.append(read())
+    return found
+
+
+@pytest.mark.parametrize("lead", [(), (2,), (2, 3)])
+@pytest.mark.parametrize("exchanged", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("chunk", [2**23, 100])
+def test_the_best_values_brought_together_are_those_that_all_values_give(
+    lead: tuple[int, ...], exchanged: bool, masked: bool, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", chunk)
+    cues, keys, bias, towards = (_draw(*lead, *shape, seed=n) for n, shape in enumerate([(6, 5), (11, 5), (6, 11), (6, 4)]))
+    # values as layers hold them: heads behind patterns
+    values = _draw(*lead[:-1], 11, *lead[-1:], 4, seed=7).movedim(-3, -2) if exchanged and lead else _draw(*lead, 11, 4, seed=7)
+    with torch.no_grad():
+        # equal scores: whichever is found, both ways take the same
+        keys[..., 3, :] = keys[..., 8, :]
+        bias[..., 3] = bias[..., 8]
+    mask = None
+    if masked:
+        mask = torch.rand(*lead, 6, 11, generator=torch.Generator().manual_seed(4)) < 0.6
+        # nothing is seen, and fewer than k
+        mask[..., 2, :], mask[..., 4, :] = False, torch.arange(11) == 5
+    separation = TopK(3, 1.7, learnable=True).double()
+
+    def read() -> torch.Tensor:
+        inputs = [x.detach().requires_grad_() for x in (cues, keys, values, bias)]
+        y = retrieve(*inputs[:3], Dot(), separation, mask=mask, bias=inputs[3])
+        first = torch.autograd.grad((y.square() * towards).sum(), [*inputs, separation.beta], create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), [*inputs, separation.beta])
+        return torch.cat([y.flatten()] + [g.flatten() for g in (*first, *second)])
+
+    gathered, whole = _top_k_ways(monkeypatch, read)
+    assert gathered.isfinite().all()
+    torch.testing.assert_close(gathered, whole, rtol=1e-12, atol=1e-12)
+
+
+def test_few_of_many_are_brought_together_and_many_of_few_are_not() -> None:
+    counts = []
+    for top, patterns in ((2, 2 * module.SPARSE), (2, 2 * module.SPARSE - 1)):
+        cues, keys = torch.randn(3, 4), torch.randn(patterns, 4)
+        with FlopCounterMode(display=False) as counter:
+            retrieve(cues, keys, keys, Dot(), TopK(top))
+        counts.append(counter.get_total_flops() - 2 * 3 * patterns * 4)
+    assert counts == [2 * 3 * 2 * 4, 2 * 3 * (2 * module.SPARSE - 1) * 4]
+
+
+def test_half_precision_and_broadcast_masks_are_followed_by_the_best_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    cues, keys, values = (_draw(2, 3, n, 5, seed=n, dtype=torch.bfloat16) for n in (6, 11, 11))
+    mask = torch.rand(2, 1, 1, 11, generator=torch.Generator().manual_seed(4)) < 0.6
+    gathered, whole = _top_k_ways(monkeypatch, lambda: retrieve(cues, keys, values[:, :, :11], Dot(), TopK(3), mask=mask))
+    assert gathered.dtype == torch.bfloat16
+    torch.testing.assert_close(gathered, whole)

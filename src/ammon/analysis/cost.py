@@ -33,6 +33,7 @@ from ammon.nn.stack import Stack
 from ammon.nn.surprising import Surprising
 from ammon.nn.titans import MemoryAsContext, MemoryAsGate, MemoryAsLayer
 from ammon.parts.separations import Softmax
+from ammon.parts.top_k import TopK
 from ammon.shapes import check_count
 
 
@@ -110,7 +111,7 @@ def _of_hierarchy(layer: Hierarchy, batch: int, time: int, past: int) -> Cost:
     itemsize, (coarse, fine) = layer.norms[0].weight.element_size(), layer.levels  # type: ignore[operator]
     own = gate(layer.dim, time, sources=2, batch=batch, itemsize=itemsize)
     # the weights of segments are held, and what they add to the scores of tokens too
-    banks = (replace(_bank(bank), read="top-k") for bank in (coarse, fine))
+    banks = (replace(_bank(bank), read="held") for bank in (coarse, fine))
     parts = (episodic(layer.dim, time, bank, past=past, batch=batch, itemsize=itemsize) for bank in banks)
     return sum(parts, start=_norms(layer) + own)
 
@@ -173,7 +174,7 @@ def _side_by_side(memories: Memories, batch: int, time: int, past: int) -> Cost:
 
 
 def _bank(layer: EpisodicMemory) -> Bank:
-    write, drift = layer.write, layer.context
+    write, drift, separation = layer.write, layer.context, layer.read.separation
     surprising = isinstance(layer.strength, Surprising)
     return Bank(
         slots=layer.slots,
@@ -187,7 +188,8 @@ def _bank(layer: EpisodicMemory) -> Bank:
         summary=write.summary if isinstance(write, Segments) else "token",
         meanings=0 if layer.semantics is None else layer.semantics.size,
         evict="" if layer.evict is None else layer.evict.by,
-        read="exact" if isinstance(layer.read.separation, Softmax) else "top-k",
+        read="exact" if isinstance(separation, Softmax) else "top-k" if isinstance(separation, TopK) else "held",
+        top=separation.k if isinstance(separation, TopK) else Bank.top,
     )
 
 

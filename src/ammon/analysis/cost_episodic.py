@@ -1,15 +1,17 @@
 """Cost of episodic memories: banks of slots, as the layer reads them and as an index would, and dense associations."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from ammon.analysis.cost_record import Cost, Number, least, most, quotient, up, whole
 from ammon.nn.drifting import BLOCK as DRIFTING
 from ammon.nn.episodic import BLOCK as READING
 from ammon.nn.hebbian import BLOCK as BINDING
+from ammon.parts.retrieve import SPARSE
 
-# "exact" by torch's attention; "top-k" (as entmax and maximum): scores held, all values mixed. No layer has the others: "gather" scores all
-# and mixes only the best, "approximate" scores the items of some of many lists
-READS = ("exact", "top-k", "gather", "approximate")
+# "exact" by torch's attention; "held" (entmax, maximum): scores held, all values mixed; "top-k": scores held, and of many items only the
+# values of the best mixed. No layer has "approximate", which scores the items of some of many lists
+READS = ("exact", "held", "top-k", "approximate")
 SUMMARIES = ("token", "each", "last", "mean", "attention")
 
 
@@ -19,7 +21,7 @@ class Bank:
     of `Semantics`.
 
     summary: what is written after `every` tokens (None: where the caller says), "token" for each by itself. evict: "" for a ring, else
-    by what. strength: "", "learned" or "surprise". top, lists, probes: of the reads "gather" and "approximate".
+    by what. strength: "", "learned" or "surprise". top: of the reads "top-k" and "approximate"; lists, probes: of the latter.
     """
 
     slots: Number | None = 256
@@ -60,7 +62,8 @@ def episodic(dim: Number, time: Number, bank: Bank | None = None, *, past: Numbe
 
     A token is compared with all slots and those of the items of its call that come in its block of r = max(slots/8, 128) tokens: 4 dim
     (slots + r) in a stream that has begun, once, and each hop again. A context adds 2 dim · heads · context a token and 4 heads · context
-    for each comparison; widths beside dim are filled up to multiples of 8 (not for "top-k": 2 for the scores, nothing for the mixing).
+    for each comparison; widths beside dim are filled up to multiples of 8. Where scores are held a comparison takes
+    2 (dim + heads · context) and no filling up; mixing takes 2 dim for each item compared, of the best of many 2 dim top a token.
     """
     bank = bank or Bank()
     heads, wide, contexts = bank.heads, most(4, itemsize), bank.heads * bank.context
@@ -120,26 +123,28 @@ def _reading(dim: Number, time: Number, items: Number, old: Number, bank: Bank) 
     """Comparisons and mixing."""
     heads, size = bank.heads, quotient(dim, bank.heads)
     width = size + bank.context + bank.meanings + (1 if bank.recency or bank.strength else 0)
-    full = up(width, 8) if width != size else size
-    if bank.read in ("gather", "approximate"):
+    if bank.read == "approximate":
         slots = bank.slots if bank.slots is not None else old + items
-        scored = slots if bank.read == "gather" else bank.lists + quotient(bank.probes * slots, bank.lists)
+        scored = bank.lists + quotient(bank.probes * slots, bank.lists)
         return time * (2 * heads * width * scored + 2 * dim * bank.top)
-    if bank.read == "exact":
-        hops = bank.hops * 4 * heads * full
-        reading = hops + 4 * heads * full
-    else:
-        hops = bank.hops * 2 * heads * (width + bank.context)
-        reading = hops + 2 * heads * (width + size)
-    counting = hops + 2 * heads * width if bank.evict == "use" else 0
-    return _pairs(time, old, items, bank) * (reading + counting)
+    pairs = _pairs(time, old, items, bank)
+    mixed = pairs if bank.read != "top-k" else _mixed(time, old, items, bank)
+    full = up(width, 8) if width != size else size
+
+    def read(entries: Number) -> Number:
+        """Of values of so many entries, in each head."""
+        return pairs * 4 * heads * full if bank.read == "exact" else 2 * heads * (pairs * width + mixed * entries)
+
+    hops = bank.hops * read(bank.context)
+    counting = hops + pairs * 2 * heads * width if bank.evict == "use" else 0
+    return hops + read(size) + counting
 
 
 def _pairs(time: Number, old: Number, items: Number, bank: Bank) -> Number:
     """How many comparisons of a token and an item, those that turn out to be hidden too."""
-    if bank.pools or bank.evict or bank.slots is None:
+    block = _block(bank)
+    if block is None or bank.slots is None:
         return time * (old + items)
-    block = most(quotient(bank.slots, 8), READING)
     stays = bank.strength == "surprise"
     if not whole(time, old, block):
         block = least(block, time) if time != 1 else 1
@@ -156,6 +161,32 @@ def _pairs(time: Number, old: Number, items: Number, bank: Bank) -> Number:
     first = min(spare // block + 1, number)
     gone = block * (number * (number - 1) - first * (first - 1)) // 2 - spare * (number - first)
     return pairs - block * gone - rest * max(0, number * block - spare)
+
+
+def _mixed(time: Number, old: Number, items: Number, bank: Bank) -> Number:
+    """How many values are mixed by reads of the best: all of few, `top` of many. For symbols: of many."""
+    block = _block(bank)
+    if not whole(time, old, items, bank.top):
+        return time * bank.top
+    many = bank.top * SPARSE
+    if block is None or bank.slots is None:
+        return time * (bank.top if many <= old + items else old + items)
+    spare = bank.slots - old
+
+    def slots(start: int) -> int:
+        """What a block of tokens is compared with."""
+        return int(old + min(start + block, time) - (0 if bank.strength == "surprise" else max(0, start - spare)))
+
+    number, rest = divmod(time, block)
+    # full blocks have ever more slots before them
+    few = bisect_left(range(number), many, key=lambda place: slots(place * block))
+    tail = 0 if not rest else bank.top if many <= slots(number * block) else slots(number * block)
+    return _pairs(few * block, old, items, bank) + (number - few) * block * bank.top + rest * tail
+
+
+def _block(bank: Bank) -> Number | None:
+    """Tokens that are read at once, if not all."""
+    return None if bank.pools or bank.evict or bank.slots is None else most(quotient(bank.slots, 8), READING)
 
 
 def hebbian(

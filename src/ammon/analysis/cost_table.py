@@ -39,7 +39,7 @@ SYMBOLS = {
     "w": Symbol("window", "tokens that windowed attention sees", 256),
     "P": Symbol("persistent", "persistent tokens of attention", 0, 0),
     "M": Symbol("slots", "slots of an episodic memory", 4096),
-    "k": Symbol("top", "slots that an index would give it", 32),
+    "k": Symbol("top", "slots that it mixes, the best", 32),
     "lists": Symbol("lists", "inverted lists of an approximate search", 256),
     "probes": Symbol("probes", "lists that it looks into", 8),
     "s": Symbol("every", "tokens to one write, their mean", 1),
@@ -116,8 +116,7 @@ LAYERS: dict[str, tuple[Callable[..., Cost], tuple[str, ...], str]] = {
     "mag": (partial(_joined, 3), (*_NEURAL.split(), "w", "P"), "continued"),
     "mal": (partial(_joined, 1), (*_NEURAL.split(), "w", "P"), "continued"),
     "episodic": (partial(_episodic, "exact"), _BANK, "past"),
-    "episodic-top-k": (partial(_episodic, "top-k"), _BANK, "past"),
-    "episodic-gather": (partial(_episodic, "gather"), (*_BANK, "k"), "past"),
+    "episodic-top-k": (partial(_episodic, "top-k"), (*_BANK, "k"), "past"),
     "episodic-approximate": (partial(_episodic, "approximate"), (*_BANK, "k", "lists", "probes"), "past"),
     "hebbian": (_hebbian, ("H", "a"), "continued"),
     "gate": (gate, ("n",), ""),
@@ -150,7 +149,7 @@ def at(layer: str, values: Mapping[str, Number], per: str = "sequence", exact: b
 def expressions(layer: str, values: Mapping[str, int], per: str = "sequence") -> dict[str, Any]:
     """Each quantity as an expression of sympy in the symbols that have no value here.
 
-    For lengths that are multiples of b, w and M, at least 1024 slots, and numbers of at least 4 bytes.
+    For lengths that are multiples of b, w and M, at least 1024 slots, many against k, and numbers of at least 4 bytes.
     """
     import sympy
 

@@ -271,7 +271,11 @@ class EpisodicMemory(nn.Module):
         if state is None:
             return self._state(len(x), self.slots or 0, x.device), False
         slots = state.slots.number if self.slots is None and isinstance(state, EpisodicState) else self.slots or 0
-        check_state(where, state, self._state(len(x), slots, self.store.weight.device))
+        # as wide as it should be, and made of one slot: long banks are not filled at each call
+        fresh = self._state(1, 1, self.store.weight.device)
+        wide = fresh.slots.map(lambda rows: rows.expand(-1, slots, *rows.shape[2:]))
+        fresh = replace(fresh, slots=wide).map(lambda rows: rows.expand(len(x), *rows.shape[1:]))
+        check_state(where, state, fresh)
         return state, slots > 0
 
     def _items(

@@ -2,7 +2,7 @@
 
 Cues [*lead, query, dim], keys [*lead, pattern, dim] and values [*lead, pattern, value_dim] give [*lead, query, value_dim].
 Softmax over products or distances mixes as the scores come (`attend`), all else in chunks of queries, so no [query, pattern]
-matrix larger than a chunk exists, forward or backward.
+matrix larger than a chunk exists, forward or backward. Of a long list `TopK` mixes the values of its k best alone.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,16 +11,20 @@ from typing import TypeGuard
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from ammon.parts.attend import WIDE, fusable, fused, running
 from ammon.parts.lagrangians import Lagrangian
 from ammon.parts.separations import Softmax
 from ammon.parts.similarity import Dot, Euclidean, Similarity
+from ammon.parts.top_k import TopK
 from ammon.shapes import Cues, Keys, Mixed, Scores, Values
 
 # scores that one chunk may hold: 32 MB in float32, large enough that the matrix products run at full speed
 CHUNK = 2**23
+# with so many patterns to each of the k best, it takes longer to mix all values than to bring k of them together
+SPARSE = 64
 
 
 def retrieve(
@@ -46,6 +50,18 @@ def retrieve(
         if mixed is not None:
             return mixed
 
+    if isinstance(separation, TopK) and gathers(separation.k, keys.shape[-2]) and not scale_free and empty is None:
+
+        def few(part: slice) -> Tensor:
+            scores = _scores(cues[..., part, :], keys, similarity, separation, _part(mask, part), _part(bias, part))
+            weights, index = separation.best(scores)
+            if mask is not None:
+                shown = mask if mask.shape[-2] == 1 else mask[..., part, :]
+                weights = torch.where(shown.expand_as(scores).gather(-1, index), weights, 0)
+            return (weights.unsqueeze(-2) @ _rows(values, index)).squeeze(-2)
+
+        return _by_chunks(few, cues, keys, (cues, keys, values, *separation.parameters()), separation.k * values.shape[-1])
+
     def mix(part: slice) -> Tensor:
         chosen = weigh(cues[..., part, :], keys, similarity, separation, _part(mask, part), _part(bias, part), scale_free)
         mixed = chosen @ values
@@ -54,6 +70,11 @@ def retrieve(
         return torch.where((chosen == 0).all(-1, keepdim=True), empty[..., part, :], mixed)
 
     return _by_chunks(mix, cues, keys, (cues, keys, values, *separation.parameters()))
+
+
+def gathers(top: int, patterns: int) -> bool:
+    """Whether a read of the `top` best of so many patterns brings their values together, instead of mixing all values."""
+    return top * SPARSE <= patterns
 
 
 def weigh(
@@ -126,8 +147,24 @@ def _part(whole: Tensor | None, part: slice) -> Tensor | None:
     return whole if whole is None or whole.shape[-2] == 1 else whole[..., part, :]
 
 
-def _by_chunks(function: Callable[[slice], Tensor], cues: Tensor, keys: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
-    parts = list(_chunks(cues, keys))
+def _rows(values: Tensor, index: Tensor) -> Tensor:
+    """The values [*lead, pattern, entry] at [*lead, query, k], as [*lead, query, k, entry]."""
+    # axes as they lie in memory: values whose axes were only exchanged are not copied
+    order = sorted(range(values.ndim - 1), key=values.stride, reverse=True)
+    step, place = 1, torch.zeros_like(index)
+    for axis in reversed(order):
+        along = index
+        if axis < values.ndim - 2:
+            along = torch.arange(values.shape[axis], device=index.device).reshape(-1, *[1] * (index.ndim - 1 - axis))
+        place = place + step * along
+        step *= values.shape[axis]
+    # as a table of rows: of torch's ways to choose rows the one with a fast gradient
+    return functional.embedding(place, values.permute(*order, -1).flatten(0, -2))
+
+
+def _by_chunks(function: Callable[[slice], Tensor], cues: Tensor, keys: Tensor, inputs: tuple[Tensor, ...], width: int = 0) -> Tensor:
+    """function of parts of the queries, each of which holds its scores or `width` numbers."""
+    parts = list(_chunks(cues, keys, width))
     if len(parts) == 1:
         return function(parts[0])
     if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
@@ -142,7 +179,7 @@ def _by_chunks(function: Callable[[slice], Tensor], cues: Tensor, keys: Tensor, 
     return whole
 
 
-def _chunks(cues: Tensor, keys: Tensor) -> Iterator[slice]:
+def _chunks(cues: Tensor, keys: Tensor, width: int) -> Iterator[slice]:
     lead, queries = cues.shape[:-2].numel(), cues.shape[-2]
-    size = max(1, CHUNK // max(1, lead * keys.shape[-2]))
+    size = max(1, CHUNK // max(1, lead * max(keys.shape[-2], width)))
     return (slice(start, start + size) for start in range(0, max(queries, 1), size))

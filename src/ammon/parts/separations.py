@@ -278,7 +278,10 @@ class Entmax(Lagrangian):
             raise ValueError(f"Entmax: alpha must be > 1, got {alpha}; alpha = 1 is Softmax.")
         self.alpha, self.learnable = float(alpha), learnable
         self.beta = gain("Entmax", "beta", beta, learnable)
-        _entmax()
+        package = _entmax()
+        for function in (package.sparsemax, package.entmax15, package.entmax_bisect):
+            # their autograd functions are class methods, into which torch.compile does not look
+            torch.compiler.allow_in_graph(function)  # type: ignore[no-untyped-call]
 
     def value(self, x: Units) -> Lead:
         largest = _largest(x)

@@ -6,6 +6,8 @@ Scores [*lead, pattern] in, weights [*lead, pattern] out.
 import math
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from ammon.parts.lagrangians import Lagrangian, gain
 from ammon.shapes import Lead, Units, check_count
@@ -28,13 +30,22 @@ class TopK(Lagrangian):
 
     def value(self, x: Units) -> Lead:
         top = x.topk(min(self.k, x.shape[-1]), -1).values
-        largest = top.detach()[..., :1]
-        return torch.logsumexp(self.beta * (top - largest), -1) / self.beta + largest.squeeze(-1)
+        return torch.logsumexp(self._scaled(top), -1) / self.beta + top.detach()[..., 0]
 
     def activation(self, x: Units) -> Units:
-        top, index = x.topk(min(self.k, x.shape[-1]), -1)
-        weights = torch.softmax(self.beta * (top - top.detach()[..., :1]), -1)
+        weights, index = self.best(x)
         return torch.zeros_like(x).scatter(-1, index, weights)
+
+    def best(self, x: Units) -> tuple[Float[Tensor, "*lead top"], Int[Tensor, "*lead top"]]:
+        """The weights that are not 0, largest first, and where they stand."""
+        top, index = x.topk(min(self.k, x.shape[-1]), -1)
+        return torch.softmax(self._scaled(top), -1), index
+
+    def _scaled(self, top: Tensor) -> Tensor:
+        # β times -inf would give β a gradient of NaN where a mask left fewer than k
+        hidden = top == -math.inf
+        below = torch.where(hidden, 0, top - top.detach()[..., :1])
+        return torch.where(hidden, -math.inf, self.beta * below)
 
     def dual(self, g: Units) -> Lead:
         return torch.xlogy(g, g).sum(-1) / self.beta
