@@ -34,6 +34,7 @@ torch.set_default_dtype(torch.float64)
 LAYERS = {
     "linear": NeuralMemory(8, 2, Mlp(1), Surprise(4)),
     "2 layers": NeuralMemory(8, 2, Mlp(2, 2), Surprise(4, limit=1.0)),
+    "orthogonal": NeuralMemory(8, 2, Mlp(2, 2), Surprise(4, orthogonal=5)),
     "window": Attention(8, 2, 3, 2),
     "gate": MemoryAsGate(Attention(8, 2), NeuralMemory(8, 2, Mlp(1), Surprise(4))),
     "layer": MemoryAsLayer(Attention(8, 2, 3), NeuralMemory(8, 2, Mlp(2, 2), Surprise(4))),

@@ -32,7 +32,8 @@ class GatedScan:
         momentum = tuple(scan(plan.momentum, -like(before, u) * u, s) for u, s in zip(gradient, held.momentum))
         moves = (like(after, s) * move(s, w.ndim - 2, self.orthogonal) for s, w in zip(momentum, held.weights))
         weights = tuple(scan(1 - plan.decay, moved, w) for moved, w in zip(moves, held.weights))
-        outputs = None if queries is None else vmap(vmap(vmap(network)))(weights, queries)
+        # bound, as the compiler asks for a name
+        outputs = None if queries is None else vmap(vmap(vmap(network.__call__)))(weights, queries)
         return outputs, tuple(w[:, :, -1] for w in weights), tuple(s[:, :, -1] for s in momentum)
 
 

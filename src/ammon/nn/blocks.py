@@ -3,18 +3,18 @@
 x [batch, time, dim] → the same and the states after it. Each normalises first and adds to the stream, so that nothing of x is lost.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ammon.nn.drifting import Drift
-from ammon.nn.episodic import EpisodicMemory, EpisodicState
-from ammon.nn.joint import Joint, JointState, Memories, ask
+from ammon.nn.episodic import EpisodicMemory
+from ammon.nn.joint import InTurn, Joint, JointState, Memories, ask
 from ammon.nn.packing import only, packing
-from ammon.nn.state import Mode
+from ammon.nn.state import Mode, State
 from ammon.nn.told import Told
 
 
@@ -48,7 +48,7 @@ class Parallel(Joint):
         return only(x + self.join(torch.cat(given, -1)), mask), after
 
 
-class Series(Joint):
+class Series(InTurn):
     """h_i = h_{i-1} + m_i(norm_i(h_{i-1})), h_0 = x, y = h_n: in the order given, attention → memory or memory → attention."""
 
     def __init__(self, memories: Mapping[str, nn.Module]) -> None:
@@ -57,37 +57,21 @@ class Series(Joint):
         self.dim = self.memories.dim
         self.norms = nn.ModuleList(nn.RMSNorm(self.dim) for _ in memories)
 
-    def forward(
-        self,
-        x: Tensor,
-        state: JointState | None = None,
-        *,
-        mask: Tensor | None = None,
-        boundary: Tensor | None = None,
-        surprise: Tensor | None = None,
-        items: Tensor | None = None,
-    ) -> tuple[Tensor, JointState]:
-        """y and the states after the last token; mask, boundary, surprise, items: as for each of the memories.
-
-        There is no mode: what a layer writes depends on what the ones before it have read.
-        """
-        self.memories.check(x, state, mask, "read-write")
-        x = only(x, mask)
-        parts = [None] * len(self.norms) if state is None else state.parts
-        told = Told(boundary, surprise, items)
+    def pass_on(self, x: Tensor, parts: Sequence[Any], mask: Tensor | None, told: Told) -> tuple[Tensor, Sequence[State]]:
         after = []
         for norm, layer, part in zip(self.norms, self.memories.layers.values(), parts, strict=True):
             y, part = ask(layer, norm(x), part, mask, "read-write", told)
             x = x + y
             after.append(part)
-        return only(x, mask), JointState(tuple(after))
+        return x, after
 
 
-class SharedBank(Joint):
+class SharedBank(InTurn):
     """Layers that read one bank: h += m_i(norm(h)), h += read_i(norm(h)), in turn. The bank is written once, from norm(x).
 
     layers: those between the reads, e.g. attention, by name. Each read has queries, sharpness and projection of its own; keys, values and
-    context are the bank's, so its state and its writes count once, however many layers there are.
+    context are the bank's, so its state and its writes count once, however many layers there are. A token sees the items of the bank that
+    it would see in `EpisodicMemory`.
     """
 
     def __init__(self, bank: EpisodicMemory, layers: Mapping[str, nn.Module]) -> None:
@@ -101,30 +85,16 @@ class SharedBank(Joint):
         # the first reads with what the bank has
         self.reads = nn.ModuleList(bank.read.alike() for _ in range(len(layers) - 1))
 
-    def forward(
-        self,
-        x: Tensor,
-        state: JointState | None = None,
-        *,
-        mask: Tensor | None = None,
-        boundary: Tensor | None = None,
-        surprise: Tensor | None = None,
-        items: Tensor | None = None,
-    ) -> tuple[Tensor, JointState]:
-        """y and the states after the last token. A token sees the items of the bank that it would see in `EpisodicMemory`."""
-        self.memories.check(x, state, mask, "read-write")
-        x = only(x, mask)
+    def pass_on(self, x: Tensor, parts: Sequence[Any], mask: Tensor | None, told: Told) -> tuple[Tensor, Sequence[State]]:
         bank, *layers = self.memories.layers.values()
         assert isinstance(bank, EpisodicMemory)
-        parts = [None] * (1 + len(layers)) if state is None else state.parts
-        told = Told(boundary, surprise, items)
         # `checked` refuses a state of another kind
-        held, begun = bank.checked(x, cast(EpisodicState | None, parts[0]), mask, "read-write", told)
+        held, begun = bank.checked(x, parts[0], mask, "read-write", told)
         if not x.shape[1]:
-            return x, JointState((held, *(ask(layer, x, part, mask, "read-write", told)[1] for layer, part in zip(layers, parts[1:]))))
+            return x, (held, *(ask(layer, x, part, mask, "read-write", told)[1] for layer, part in zip(layers, parts[1:])))
         places = packing(mask)
         cues, pages, written = bank.turn(self.norm(x), held, begun, places, "read-write", told)
-        after = [written]
+        after: list[State] = [written]
         for number, (layer, part) in enumerate(zip(layers, parts[1:], strict=True)):
             y, part = ask(layer, self.norms[2 * number](x), part, mask, "read-write", told)
             x = x + y
@@ -132,7 +102,7 @@ class SharedBank(Joint):
             asked = replace(cues, rows=places.pack(self.norms[2 * number + 1](x)))
             x = x + places.unpack(read(asked, pages))
             after.append(part)
-        return only(x, mask), JointState(tuple(after))
+        return x, after
 
 
 def stacked_cmr(dim: int, heads: int = 1, slots: int | None = 256, layers: int = 2, context: int = 16, hops: int = 1) -> Series:

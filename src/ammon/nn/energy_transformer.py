@@ -132,14 +132,16 @@ class EnergyTransformer(nn.Module):
         def update(state: Tensor, rows: Tensor) -> Tensor:
             nonlocal now
             there, keys = _rows(mask, rows), _rows(seen, rows)
-            found = search.find(state, rows) if backtrack else None
-            if found is None:
+            tracked = torch.is_grad_enabled()
+            if not backtrack:
                 new = move(state, self._pull(state, there, keys), first[rows], rows)
-            elif torch.is_grad_enabled():
-                new = held_to(found, move(state, self._pull(state, there, keys), search.taken[rows], rows))
             else:
-                new = found
-            now = now.index_copy(0, rows, self._total(new, there, keys))
+                new = search.find(state, rows)
+                if tracked:
+                    new = held_to(new, move(state, self._pull(state, there, keys), search.taken[rows], rows))
+            # what the search has judged need not be asked for again
+            known = None if tracked else search.known
+            now = now.index_copy(0, rows, self._total(new, there, keys)) if known is None else known.energy
             energies.append(now)
             return new
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ammon.nn.episodic import EpisodicMemory
 from ammon.nn.neural import NeuralMemory
+from ammon.nn.packing import only
 from ammon.nn.state import Mode, State, check_input, check_rows_of, record
 from ammon.nn.told import Told
 
@@ -99,6 +100,31 @@ class Joint(nn.Module):
     def reset(self, state: JointState, rows: Tensor) -> JointState:
         """The state with the rows [batch] that are True as if they had seen nothing."""
         return self.memories.reset(state, rows)
+
+
+class InTurn(Joint):
+    """Blocks whose layers go in turn. There is no mode: what a layer writes depends on what the ones before it have read."""
+
+    def forward(
+        self,
+        x: Tensor,
+        state: JointState | None = None,
+        *,
+        mask: Tensor | None = None,
+        boundary: Tensor | None = None,
+        surprise: Tensor | None = None,
+        items: Tensor | None = None,
+    ) -> tuple[Tensor, JointState]:
+        """y and the states after the last token; mask, boundary, surprise, items: as for each of the memories."""
+        self.memories.check(x, state, mask, "read-write")
+        x = only(x, mask)
+        parts: Sequence[Any] = [None] * len(self.memories.layers) if state is None else state.parts
+        y, after = self.pass_on(x, parts, mask, Told(boundary, surprise, items))
+        return only(y, mask), JointState(tuple(after))
+
+    def pass_on(self, x: Tensor, parts: Sequence[Any], mask: Tensor | None, told: Told) -> tuple[Tensor, Sequence[State]]:
+        """The same of input that was checked, zero where no token is, and of the state of each memory, None for a fresh one."""
+        raise NotImplementedError
 
 
 def ask(layer: Any, x: Tensor, state: Any, mask: Tensor | None, mode: Mode, told: Told) -> tuple[Tensor, Any]:
