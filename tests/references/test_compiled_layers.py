@@ -18,6 +18,7 @@ from ammon.nn.episodic import EpisodicMemory
 from ammon.nn.hierarchy import Hierarchy
 from ammon.nn.hybrid import Hybrid
 from ammon.nn.neural import NeuralMemory
+from ammon.nn.paging import Paging
 from ammon.nn.segments import Segments
 from ammon.nn.stack import Stack
 from ammon.nn.titans import MemoryAsContext, MemoryAsGate, MemoryAsLayer
@@ -36,7 +37,9 @@ LAYERS = {
     "context": MemoryAsContext(NeuralMemory(8, 2, Mlp(1), Surprise(4)), 2, 1),
     "episodic": EpisodicMemory(8, 2, 4, recency=0.1, strength=True),
     "episodic, all": EpisodicMemory(8, 2, None, separation=TopK(3)),
-    "episodic, best of many": EpisodicMemory(8, 2, 70, separation=TopK(1)),
+    "episodic, best of many": EpisodicMemory(8, 2, 130, separation=TopK(2)),
+    "episodic, pages": EpisodicMemory(8, 2, 7, recency=0.1, paging=Paging(2, 2)),
+    "episodic, pages, all": EpisodicMemory(8, 2, None, context=3, hops=1, paging=Paging(3, 1)),
     "episodic, context": EpisodicMemory(8, 2, 4, context=3, hops=1),
     "episodic, segments": EpisodicMemory(8, 2, 4, Segments(3, "attention"), context=Drift(8, 2, 3, form="fading")),
     "episodic, segments of tokens": EpisodicMemory(8, 2, 4, Segments(3, "each")),
