@@ -10,28 +10,18 @@ from pathlib import Path
 import pytest
 
 import ammon.cli.remember
-from ammon.cli.main import main
 from ammon.episodes.store import Episodes
 
 Typed = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def typed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Typed:
-    """Run a command in an empty folder, with the default store in it; its exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
+def typed(typed: Typed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Typed:
+    """The same, with the default store in the empty folder."""
     monkeypatch.delenv("AMMON_STORE", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setattr(sys, "platform", "linux")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            main(arguments)
-        said = capsys.readouterr()
-        assert isinstance(left.value.code, int)
-        return left.value.code, said.out, said.err
-
-    return run
+    return typed
 
 
 LINES = """\

@@ -45,6 +45,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "neural, no convolution": lambda: NeuralMemory(DIM, 2, Mlp(1), Surprise(4), convolution=1),
     "neural, of the user": lambda: NeuralMemory(DIM, 2, Functional(nn.Linear(4, 4)), Surprise(4)),
     "neural, token loop": lambda: NeuralMemory(DIM, 2, Mlp(2, 1), Surprise(3, form="loop")),
+    "neural, orthogonal": lambda: NeuralMemory(DIM, 2, Mlp(2, 2), Surprise(5, orthogonal=5)),
     "memory as gate": lambda: MemoryAsGate(Attention(DIM, 2, 6, 2), NeuralMemory(DIM, 2, Mlp(2, 2), Surprise(5))),
     "memory as layer": lambda: MemoryAsLayer(Attention(DIM, 2), NeuralMemory(DIM, 2, Mlp(1), Surprise(4))),
     "memory as context": lambda: MemoryAsContext(NeuralMemory(DIM, 2, Mlp(2, 2), Surprise(5)), 2, 2),

@@ -56,6 +56,9 @@ LAYERS = {
     "scan, linear": lambda: NeuralMemory(16, 2, Mlp(1), Surprise(8, form="scan")),
     "scan, 2 layers": lambda: NeuralMemory(16, 2, Mlp(2, 3), Surprise(8, form="scan")),
     "scan, 3 layers": lambda: NeuralMemory(16, 4, Mlp(3, 2), Surprise(4, form="scan"), convolution=1),
+    "orthogonal, linear": lambda: NeuralMemory(16, 2, Mlp(1), Surprise(8, orthogonal=5)),
+    "orthogonal, 2 layers": lambda: NeuralMemory(16, 2, Mlp(2, 3), Surprise(8, orthogonal=3)),
+    "orthogonal, 4 layers": lambda: NeuralMemory(16, 4, Mlp(4, 2), Surprise(4, orthogonal=2), convolution=1),
 }
 LAYERS |= {
     "hebbian": lambda: HebbianMemory(16, 2, 3),
@@ -288,6 +291,8 @@ def test_layers_without_a_formula_and_counts_that_are_none_are_refused() -> None
         cost(Attention(8), 1, 0)
     with pytest.raises(ValueError, match='form must be "dual" or "scan"'):
         Inner(form="loop")
+    with pytest.raises(ValueError, match="dual form has no orthogonal momentum"):
+        Inner(orthogonal=5)
     with pytest.raises(ValueError, match="read must be one of exact, held, top-k, got 'ann'"):
         Bank(read="ann")
     with pytest.raises(ValueError, match="summary must be one of"):

@@ -248,6 +248,36 @@ def test_backtracking_turns_a_step_that_rises_into_one_that_falls() -> None:
     assert bool((falling.energies[-1] < 0.1 * falling.energies[0]).all())
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    step=st.floats(0.01, 1e3),
+    case=st.sampled_from(CASES),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+)
+def test_backtracking_lowers_the_energy_of_any_layer_from_any_step(
+    seed: int, step: float, case: tuple[bool, bool, bool], dtype: torch.dtype
+) -> None:
+    layer, given = make(seed, 1 + seed % 7, own=case[0], step=step).to(dtype).requires_grad_(False), conditions(*case[1:])
+    found = layer.descend(draw(BATCH, TOKENS, DIM, seed=seed).to(dtype), steps=12, tolerance=0.0, backtrack=True, **given)
+    lowest = found.energies.cummin(0).values
+    # rises cannot add up: all are within rounding of the lowest energy that was passed
+    assert bool((found.energies - lowest <= 64 * torch.finfo(dtype).eps * lowest.abs()).all())
+    assert bool((found.energies[-1] < found.energies[0]).all())
+
+
+def test_gradients_pass_through_steps_of_the_sizes_that_backtracking_found() -> None:
+    layer, x = repelling(step=0.2), draw(BATCH, TOKENS, DIM).requires_grad_()
+    (found,) = torch.autograd.grad(layer.descend(x, edges=ITSELF, steps=1, tolerance=0.0, backtrack=True).tokens.square().sum(), x)
+    with torch.no_grad():
+        moved = layer.descend(x, edges=ITSELF, steps=1, tolerance=0.0, backtrack=True).tokens - x
+    push = step_of(layer, x, {"edges": ITSELF})
+    size = (moved.flatten(1).norm(dim=-1) / push.flatten(1).norm(dim=-1)).detach()
+    assert bool((size < 0.19).all())
+    (truth,) = torch.autograd.grad((x + size[:, None, None] * push).square().sum(), x)
+    torch.testing.assert_close(found, truth, rtol=1e-9, atol=1e-9)
+
+
 def test_a_descent_of_as_many_steps_is_the_layer_and_its_energies_are_those_of_its_trajectory() -> None:
     layer, x, given = make(), draw(BATCH, TOKENS, DIM), conditions(True, True)
     found = layer.descend(x, tolerance=0.0, keep=True, **given)

@@ -12,9 +12,12 @@ from torch import nn
 from ammon.learning.fast_weights import Functional, Mlp
 from ammon.learning.surprise import Surprise
 from ammon.nn.attention import Attention
+from ammon.nn.blocks import Parallel, Series, SharedBank
 from ammon.nn.configurations import CONFIGURATIONS, Size
 from ammon.nn.drifting import Drift
 from ammon.nn.episodic import EpisodicMemory
+from ammon.nn.evicting import Lowest
+from ammon.nn.hebbian import HebbianMemory
 from ammon.nn.hierarchy import Hierarchy
 from ammon.nn.hybrid import Hybrid
 from ammon.nn.neural import NeuralMemory
@@ -22,6 +25,7 @@ from ammon.nn.paging import Paging
 from ammon.nn.segments import Segments
 from ammon.nn.stack import Stack
 from ammon.nn.titans import MemoryAsContext, MemoryAsGate, MemoryAsLayer
+from ammon.parts.separations import Entmax
 from ammon.parts.top_k import TopK
 
 torch.set_num_threads(1)
@@ -37,6 +41,7 @@ LAYERS = {
     "context": MemoryAsContext(NeuralMemory(8, 2, Mlp(1), Surprise(4)), 2, 1),
     "episodic": EpisodicMemory(8, 2, 4, recency=0.1, strength=True),
     "episodic, all": EpisodicMemory(8, 2, None, separation=TopK(3)),
+    "episodic, sparse": EpisodicMemory(8, 2, 4, separation=Entmax(1.5), sharpness=0.5),
     "episodic, best of many": EpisodicMemory(8, 2, 130, separation=TopK(2)),
     "episodic, pages": EpisodicMemory(8, 2, 7, recency=0.1, paging=Paging(2, 2)),
     "episodic, pages, all": EpisodicMemory(8, 2, None, context=3, hops=1, paging=Paging(3, 1)),
@@ -44,6 +49,11 @@ LAYERS = {
     "episodic, segments": EpisodicMemory(8, 2, 4, Segments(3, "attention"), context=Drift(8, 2, 3, form="fading")),
     "episodic, segments of tokens": EpisodicMemory(8, 2, 4, Segments(3, "each")),
     "hybrid": Hybrid({"attention": Attention(8, 2, 3), "episodic": EpisodicMemory(8, 2, 4)}, "softmax", "head", 2),
+    "episodic, the weakest gives way": EpisodicMemory(8, 2, 4, strength=True, evict=Lowest("strength", 0.01)),
+    "hebbian": HebbianMemory(8, 2, 3, decay=0.1),
+    "parallel": Parallel({"attention": Attention(8, 2, 4), "episodic": EpisodicMemory(8, 2, 9)}),
+    "series": Series({"episodic": EpisodicMemory(8, 2, 9), "attention": Attention(8, 2, 4)}),
+    "shared bank": SharedBank(EpisodicMemory(8, 2, 9), {"first": Attention(8, 2, 4), "second": Attention(8, 2, 4)}),
     "hierarchy": Hierarchy(8, 2, 3, 2, 2),
     "stack by surprise": Stack(CONFIGURATIONS["hybrid_surprise"](Size(dim=8, near=3, window=3, chunk=4, slots=3))),
     "stack": Stack(CONFIGURATIONS["hybrid"](Size(dim=8, near=3, window=3, chunk=4, segment=4, slots=8))),

@@ -24,7 +24,7 @@ class SiluMlp(nn.Module):
         return functional.silu(x @ self.first) @ self.second
 
 
-def _peer(heads: int, chunk: int) -> Any:
+def _peer(heads: int, chunk: int, **settings: Any) -> Any:
     with warnings.catch_warnings():
         # its dependencies warn of their own
         warnings.simplefilter("ignore")
@@ -39,6 +39,7 @@ def _peer(heads: int, chunk: int) -> Any:
             model=SiluMlp(),
             mem_model_norm_add_residual=False,
             default_step_transform_max_lr=0.3,
+            **settings,
         ).double()
 
 
@@ -70,3 +71,23 @@ def test_with_chunks_of_one_and_batches_of_b_its_memory_is_ours_with_chunks_of_b
     if heads > 1:
         ours = ours * peer.retrieve_gate(asked)
     torch.testing.assert_close(peer.combine_heads(peer.merge_heads(ours)), read, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_with_steps_of_one_size_its_spectral_norm_of_surprises_is_our_orthogonal_momentum(chunk: int) -> None:
+    peer = _peer(1, chunk, spectral_norm_surprises=True)
+    # it has the step before the momentum, where it is lost, and none after; where all steps are alike that is ours with steps of 1
+    nn.init.zeros_(peer.to_adaptive_step[0].weight)
+    x = torch.randn(BATCH, TIME, ENTRIES, dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _, after = peer(x)
+        stored = peer.store_norm(x)
+        keys, values = (peer.split_kv_heads(rows) for rows in (peer.to_keys(stored), peer.to_values(stored)))
+    momentum, decay = (gate(stored).sigmoid().reshape(BATCH, 1, TIME) for gate in (peer.to_momentum, peer.to_decay_factor))
+    weights = tuple(w.expand(BATCH, *w.shape) for w in peer.memory_model_parameters)
+    weights = tuple(w.reshape(BATCH, 1, *w.shape[-2:]) for w in weights)
+    held = Held(weights, weights, tuple(torch.zeros_like(w) for w in weights), torch.zeros(BATCH, dtype=torch.int64))
+    _, learned = Surprise(chunk, orthogonal=5).learn(Mlp(2, 2), held, keys, values, open_gates(torch.ones_like(decay), momentum, decay))
+    for name, weight in zip(peer.memory_model_parameter_names, learned.weights, strict=True):
+        torch.testing.assert_close(weight.flatten(0, 1), after.states[0][name], rtol=1e-8, atol=1e-10)

@@ -34,8 +34,8 @@ class Case:
         step, momentum, decay = torch.sigmoid(self.raw)
         return 0.2 * step / chunk, momentum, decay
 
-    def paper(self, chunk: int, limit: float | None) -> list[Tensor]:
-        """Behrouz et al. 2024, eq. 8 to 15, with all gradients of a chunk at its first weights."""
+    def paper(self, chunk: int, limit: float | None, orthogonal: int | None = None) -> list[Tensor]:
+        """Behrouz et al. 2024, eq. 8 to 15, with all gradients of a chunk at its first weights; orthogonal: 2025, eq. 32-33."""
         outputs = torch.zeros(BATCH, HEADS, self.time, DIM, dtype=torch.float64)
         rows, ends, stores = [], [], []
         steps, etas, alphas = self.gates(chunk)
@@ -50,8 +50,13 @@ class Case:
                     if limit is not None:
                         norm = torch.cat([part.flatten() for part in gradient]).norm()
                         gradient = tuple(part / torch.sqrt(1 + (norm / limit) ** 2) for part in gradient)
-                    momentum = [etas[b, h, t] * s - steps[b, h, t] * u for s, u in zip(momentum, gradient)]
-                    weights = [(1 - alphas[b, h, t]) * w + s for w, s in zip(weights, momentum)]
+                    if orthogonal is None:
+                        momentum = [etas[b, h, t] * s - steps[b, h, t] * u for s, u in zip(momentum, gradient)]
+                        moves = momentum
+                    else:
+                        momentum = [etas[b, h, t] * s - u for s, u in zip(momentum, gradient)]
+                        moves = [steps[b, h, t] * _newton_schulz(s, orthogonal) for s in momentum]
+                    weights = [(1 - alphas[b, h, t]) * w + s for w, s in zip(weights, moves)]
                     rows.append(self.value(weights, self.queries[b, h, t]))
                     ends.append((b, h, t))
                 stores.append((weights, momentum))
@@ -81,6 +86,15 @@ class Case:
         return [read, *after.weights, *after.momentum]
 
 
+def _newton_schulz(matrix: Tensor, steps: int) -> Tensor:
+    """As it is written: X / |X|, then X ← a X + b X Xᵀ X + c X Xᵀ X Xᵀ X."""
+    x = matrix / matrix.square().sum().sqrt()
+    for _ in range(steps):
+        cube = x @ x.mT @ x
+        x = 3.4445 * x - 4.7750 * cube + 2.0315 * x @ x.mT @ cube
+    return x
+
+
 def _gradients(results: list[Tensor], leaves: list[Tensor]) -> tuple[Tensor, ...]:
     # every entry of every result counts, each with a weight of its own
     total = sum(
@@ -108,11 +122,22 @@ def test_with_a_norm_a_residual_and_a_limit_too(limit: float | None) -> None:
     _check(Case(Mlp(4, expansion=1), 12, True), 5, limit)
 
 
-def _check(case: Case, chunk: int, limit: float | None) -> None:
-    truth = case.paper(chunk, limit)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("chunk", [1, 7, 16])
+@pytest.mark.parametrize("masked", [False, True])
+def test_with_an_orthogonal_momentum_scan_and_loop_are_the_recurrence(depth: int, chunk: int, masked: bool) -> None:
+    _check(Case(Mlp(depth, expansion=2), LENGTHS[chunk], masked), chunk, None, 5)
+
+
+def test_an_orthogonal_momentum_goes_with_a_limit_and_a_residual_too() -> None:
+    _check(Case(Mlp(2, expansion=2, residual=True), 12, True), 5, 0.5, 3)
+
+
+def _check(case: Case, chunk: int, limit: float | None, orthogonal: int | None = None) -> None:
+    truth = case.paper(chunk, limit, orthogonal)
     gradients = _gradients(truth, case.leaves)
-    for form in FORMS:
-        found = case.ours(Surprise(chunk, limit, form))
+    for form in FORMS if orthogonal is None else ("scan", "loop"):
+        found = case.ours(Surprise(chunk, limit, form, orthogonal=orthogonal))
         # rounding of float64 over up to 67 tokens; seen: below 1e-13
         for mine, theirs in zip(found, truth, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-11, msg=lambda text, form=form: f"{form}: {text}")

@@ -208,6 +208,7 @@ def _inner(layer: NeuralMemory) -> Inner | None:
         chunk=layer.rule.chunk,
         convolution=layer.convolution.width,
         form="dual" if isinstance(form, DualForm) else "scan",
+        orthogonal=layer.rule.orthogonal or 0,
     )
 
 

@@ -10,7 +10,10 @@ FORMS = ("dual", "scan")
 
 @dataclass(frozen=True)
 class Inner:
-    """Sizes of a `NeuralMemory` with an `Mlp`. form: how it is run; residual: with a norm and a way around it."""
+    """Sizes of a `NeuralMemory` with an `Mlp`. form: how it is run; residual: with a norm and a way around it.
+
+    orthogonal: Newton-Schulz steps to which it puts its momentum, by the scan; 0 for none.
+    """
 
     heads: Number = 1
     depth: int = 2
@@ -19,10 +22,13 @@ class Inner:
     convolution: Number = 4
     form: str = "dual"
     residual: bool = False
+    orthogonal: int = 0
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
             raise ValueError(f'Inner: form must be "dual" or "scan", got {self.form!r}.')
+        if self.orthogonal and self.form == "dual":
+            raise ValueError(f'Inner: the dual form has no orthogonal momentum, got {self.orthogonal} steps; use form="scan".')
 
     def pairs(self, dim: Number) -> list[tuple[Number, Number]]:
         """Rows and columns of each matrix, were there one head."""
@@ -34,19 +40,28 @@ class Inner:
         # a head is of dim/heads entries, so its matrices are heads² smaller, and there are `heads` of them
         return quotient(sum(sizes), self.heads), quotient(sizes[0], self.heads)
 
+    def newton_schulz(self, dim: Number) -> Number:
+        """Operations that make the momentum of all heads orthogonal for one token: a step of r × c entries, r <= c, has 4 r² c + 2 r³."""
+        # an expansion is at least 1, so the ends are the shorter sides
+        shorter = [dim if end else self.expansion * dim for end in (place in (0, self.depth - 1) for place in range(self.depth))]
+        both = zip(shorter, self.pairs(dim), strict=True)
+        step = sum(4 * short * rows * columns + 2 * short**3 for short, (rows, columns) in both)
+        return self.orthogonal * quotient(step, self.heads**2)
+
 
 def neural(
     dim: Number, time: Number, inner: Inner | None = None, *, continued: bool = False, batch: Number = 1, itemsize: Number = 4
 ) -> Cost:
     """`NeuralMemory` with an `Mlp`. W: its matrices, all heads; w: the first of them; b: the chunk. Per token, beside 8 dim² + 6 dim heads:
 
-    dual: 12 W - 2 w + 8 W / b + 2 b Σ(in + out) + 2 b (b + 1) heads (residual: without 8 W / b); scan: 8 W - 2 w. continued: from a state,
-    where a call must allow for chunks that begin anywhere, so that it runs up to a chunk more (not for one token).
+    dual: 12 W - 2 w + 8 W / b + 2 b Σ(in + out) + 2 b (b + 1) heads (residual: without 8 W / b); scan: 8 W - 2 w, and with an orthogonal
+    momentum Σ(4 r² c + 2 r³) for each of its steps. continued: from a state, where a call must allow for chunks that begin anywhere, so
+    that it runs up to a chunk more (not for one token).
     """
     inner = inner or Inner()
     matrices, first = inner.matrices(dim)
     slots, size = _slots(time, inner.chunk, continued)
-    per_slot = 8 * matrices - 2 * first
+    per_slot = 8 * matrices - 2 * first + inner.newton_schulz(dim)
     if inner.form == "dual":
         widths = sum(rows + columns for rows, columns in inner.pairs(dim))
         per_slot = 12 * matrices - 2 * first + 2 * size * widths + 2 * size * (size + 1) * inner.heads

@@ -58,12 +58,13 @@ STANDING = ("parameters", "state_bytes")
 FIXED = ("depth", "conv", "P", "c", "s")
 
 
-def _inner(sizes: dict[str, Any], form: str = "dual") -> Inner:
-    return Inner(**{name: sizes.pop(name) for name in ("heads", "depth", "expansion", "chunk", "convolution")}, form=form)
+def _inner(sizes: dict[str, Any], form: str = "dual", orthogonal: int = 0) -> Inner:
+    named = {name: sizes.pop(name) for name in ("heads", "depth", "expansion", "chunk", "convolution")}
+    return Inner(**named, form=form, orthogonal=orthogonal)
 
 
-def _neural(form: str = "dual", **sizes: Any) -> Cost:
-    return neural(inner=_inner(sizes, form), **sizes)
+def _neural(form: str = "dual", orthogonal: int = 0, **sizes: Any) -> Cost:
+    return neural(inner=_inner(sizes, form, orthogonal), **sizes)
 
 
 def _context(**sizes: Any) -> Cost:
@@ -110,6 +111,7 @@ LAYERS: dict[str, tuple[Callable[..., Cost], tuple[str, ...], str]] = {
     "window": (attention, ("w", "P"), "past"),
     "neural": (_neural, tuple(_NEURAL.split()), "continued"),
     "neural-scan": (partial(_neural, "scan"), tuple(_NEURAL.split()), "continued"),
+    "neural-muon": (partial(_neural, "scan", 5), tuple(_NEURAL.split()), "continued"),
     "mac": (_context, (*_NEURAL.split(), "P"), "continued"),
     "mag": (partial(_joined, 3), (*_NEURAL.split(), "w", "P"), "continued"),
     "mal": (partial(_joined, 1), (*_NEURAL.split(), "w", "P"), "continued"),

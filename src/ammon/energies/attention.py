@@ -10,6 +10,7 @@ from torch import Tensor
 from ammon.energies.base import Places, Shape, Synapse, places
 from ammon.energies.synapses import check_joined, hold
 from ammon.parts.lagrangians import Lagrangian
+from ammon.parts.mutual import pulls, worth
 from ammon.parts.separations import Softmax
 from ammon.shapes import Energies, check_count
 
@@ -57,22 +58,12 @@ class Attention(Synapse):
         return cls(query, key, others=others, learnable=True)
 
     def forward(self, *activations: Tensor) -> Energies:
-        queries, keys = self._projected(*activations)
-        scores, may = self._scores(queries, keys)
-        value: Tensor = self.separation.value(scores)
-        return -(value if may is None else value * may.any(-1)).flatten(1).sum(-1)
+        queries, keys = activations
+        return -worth(queries, keys, self.query, self.key, self.separation, self._seen(keys)).to(queries.dtype)
 
     def pulls(self, *activations: Tensor, at: Places = None) -> tuple[Tensor, ...]:
-        queries, keys = self._projected(*activations)
-        scores, may = self._scores(queries, keys)
-        weights = self.separation.activation(scores)
-        if may is not None:
-            weights = torch.where(may, weights, torch.zeros_like(weights))
-        fed = (
-            lambda: torch.einsum("bhqy,hdy->bqd", weights @ keys, self.query),
-            lambda: torch.einsum("bhky,hdy->bkd", weights.mT @ queries, self.key),
-        )
-        return tuple(fed[place]() for place in places(at, activations))
+        queries, keys = activations
+        return pulls(queries, keys, self.query, self.key, self.separation, self._seen(keys), places(at, activations))
 
     def check(self, where: str, shapes: tuple[Shape, ...]) -> None:
         check_joined(where, shapes, 2)
@@ -88,18 +79,10 @@ class Attention(Synapse):
     def extra_repr(self) -> str:
         return f"heads={len(self.query)}, head_dim={self.query.shape[2]}, others={self.others}"
 
-    def _projected(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and keys [batch, head, token, head_dim]."""
-        return first.unsqueeze(1) @ self.query, second.unsqueeze(1) @ self.key
-
-    def _scores(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Scores [batch, head, query, key], with nothing infinite where a query may attend to none, and who may attend to whom."""
-        scores = queries @ keys.mT
-        may = self.mask
+    def _seen(self, keys: Tensor) -> Tensor | None:
+        """Who may attend to whom [1, 1, query, key], None for all to all."""
+        seen = self.mask
         if self.others:
-            apart = ~torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device)
-            may = apart if may is None else may & apart
-        if may is None:
-            return scores, None
-        hidden = ~may & may.any(-1, keepdim=True)
-        return torch.where(hidden, torch.full_like(scores, self.separation.null), scores), may
+            apart = ~torch.eye(keys.shape[1], dtype=torch.bool, device=keys.device)
+            seen = apart if seen is None else seen & apart
+        return seen if seen is None else seen[None, None]

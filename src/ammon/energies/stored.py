@@ -3,6 +3,7 @@
 Any similarity × separation of `ammon.parts`. Activations [batch, *shape], patterns [pattern, *axes], the last axes of the layer.
 """
 
+import torch
 from torch import Tensor
 
 from ammon.energies.base import Places, Shape, Synapse
@@ -34,10 +35,13 @@ class StoredPatterns(Synapse):
         self.similarity, self.separation, self.learnable = similarity or Dot(), separation or Softmax(), learnable
 
     def forward(self, *activations: Tensor) -> Energies:
-        rows, keys = self._rows(activations[0])
-        parts = count(tuple(activations[0].shape[1:])) // keys.shape[1]
-        energy = -pool(rows, keys, self.similarity, self.separation).reshape(len(activations[0]), parts).sum(-1)
-        return energy - activations[0].square().flatten(1).sum(-1) / 2 if self._inside else energy
+        # sums over many patterns and parts in at least float32
+        g = activations[0].to(torch.promote_types(activations[0].dtype, torch.float32))
+        with torch.autocast(g.device.type, enabled=False):
+            rows, keys = self._rows(g)
+            parts = count(tuple(g.shape[1:])) // keys.shape[1]
+            energy = -pool(rows, keys.to(g.dtype), self.similarity, self.separation).reshape(len(g), parts).sum(-1)
+            return (energy - g.square().flatten(1).sum(-1) / 2 if self._inside else energy).to(activations[0].dtype)
 
     def pulls(self, *activations: Tensor, at: Places = None) -> tuple[Tensor, ...]:
         if at is not None and not at:

@@ -143,7 +143,7 @@ EXPERIMENT = Experiment(
         ),
         "size": Axis("side of an image, pixels, at most", (20,), kind=int, least=4),
         "chunk": Axis("tokens of a chunk of the neural memory", (8,), kind=int, least=1),
-        **{**AXES, "batch": Axis("episodes of a step", (24,), kind=int, least=1), "steps": Axis("of training", (700,), kind=int, least=1)},
+        **{**AXES, "batch": Axis("episodes of a step", (24,), kind=int, least=1), "steps": Axis("of training", (2500,), kind=int, least=1)},
     },
     columns={
         **COLUMNS,

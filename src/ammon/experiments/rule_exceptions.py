@@ -37,7 +37,6 @@ def measure(point: Point, *, generator: torch.Generator) -> list[Row]:
         Size(
             dim=int(point["dim"]),
             heads=int(point["heads"]),
-            near=16,
             segment=1,
             slots=int(point["slots"]) if "slots" in point else None,
             chunk=int(point.get("chunk", Size.chunk)),
@@ -98,8 +97,7 @@ EXPERIMENT = Experiment(
     name="rule_exceptions",
     question="Which memory learns the rule, which the exceptions, and whom does the gate ask?",
     protocol=(
-        "Transformers of two layers whose attention sees 16 tokens; the second holds the memory named "
-        "(hybrid: attention, neural and "
+        "Transformers of two layers; the first attends to 4 tokens, the second holds the memory named (hybrid: attention to 16, neural and "
         "episodic, gated per token; hybrid_surprise: the episodic memory has 8 slots, which keep the tokens that most surprised the neural "
         f"one). Each sequence has a table of its own that gives each of four classes of {WORDS} keys (key mod 4) a "
         "value. 16 examples and 4 exceptions are shown as pairs, then 40 keys ask: half of them not shown (rule), a quarter exceptions, a "

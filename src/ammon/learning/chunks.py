@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ammon.learning.dual_form import DualForm, Spread, backward
 from ammon.learning.dual_gradient import differentiate
-from ammon.learning.dual_pass import Kept, Pass, Shares, run, shares, squares, turn, turned
+from ammon.learning.dual_pass import Given, Kept, Pass, Shares, run, shares, squares, turn, turned
 from ammon.learning.fast_weights import Fast, Form, Held, Mlp, surprise
 
 Carried = tuple[Tensor | None, Fast, Fast, Fast]
@@ -183,8 +183,8 @@ def _forward(
     keep: bool,
     compiled: bool,
 ) -> list[Tensor]:
-    made = run(keys, values, queries, Shares(*share), list(anchor), list(held), list(flips), full, least, limit, keep, compiled)
-    return _flat(made, keys)
+    given = Given(keys, values, queries, Shares(*share), list(anchor), list(held), list(flips), full, least, limit, compiled)
+    return _flat(run(given, keep), keys)
 
 
 def _backward(
@@ -205,24 +205,8 @@ def _backward(
     end: Sequence[Tensor],
 ) -> list[Tensor]:
     stored, steps = _unflat(kept, len(keys), list(flips), queries is not None)
-    found = differentiate(
-        keys,
-        values,
-        queries,
-        Shares(*share),
-        list(anchor),
-        list(held),
-        list(flips),
-        full,
-        least,
-        limit,
-        compiled,
-        stored,
-        steps,
-        read,
-        list(last) or None,
-        list(end) or None,
-    )
+    given = Given(keys, values, queries, Shares(*share), list(anchor), list(held), list(flips), full, least, limit, compiled)
+    found = differentiate(given, stored, steps, read, list(last) or None, list(end) or None)
     asked = keys.new_empty(0) if found.queries is None else found.queries
     return [found.keys, found.values, asked, *found.share, *found.anchor, *found.held]
 

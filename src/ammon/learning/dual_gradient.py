@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ammon.learning.dual_pass import Kept, Shares, add_product, apart, double, merge, once, slope, squares, turn, weights_of
+from ammon.learning.dual_pass import Given, Kept, Shares, add_product, apart, double, merge, once, slope, squares, turn, weights_of
 from ammon.learning.fast_weights import soften
 
 
@@ -32,24 +32,15 @@ class Owed(NamedTuple):
 
 
 def differentiate(
-    keys: Tensor,
-    values: Tensor,
-    queries: Tensor | None,
-    share: Shares,
-    anchor: list[Tensor],
-    held: list[Tensor],
-    flips: list[bool],
-    full: Tensor,
-    least: int,
-    limit: float | None,
-    compiled: bool,
+    given: Given,
     stored: list[list[Tensor]],
     kept: list[Kept],
     to_read: Tensor | None,
     to_last: list[Tensor] | None,
     to_held: list[Tensor] | None,
 ) -> Gradient:
-    """to_read, to_last, to_held: gradients of what the pass read, of its last anchor and of what it holds at the end; None: zeros."""
+    """stored, kept: what `run` noted. to_read, to_last, to_held: gradients of its read, its last anchor and what it holds; None: zeros."""
+    keys, _, queries, share, anchor, held, flips, full, least, limit, compiled = given
     chunks, found, to_anchor = len(keys), list[Owed](), list[Tensor]()
     ends = to_held
     if ends is None and (to_last is not None or compiled):

@@ -77,24 +77,25 @@ def weights_of(both: Tensor) -> Tensor:
     return both[:, : both.shape[1] // 2]
 
 
-def run(
-    keys: Tensor,
-    values: Tensor,
-    queries: Tensor | None,
-    share: Shares,
-    anchor: list[Tensor],
-    held: list[Tensor],
-    flips: list[bool],
-    full: Tensor,
-    least: int,
-    limit: float | None,
-    keep: bool,
-    compiled: bool,
-) -> Pass:
-    """All chunks in order. full [row]: chunks that each row fills, `least` at the least; its last anchor is what it holds after them.
+class Given(NamedTuple):
+    """What the pass takes, and its gradient again. full [row]: chunks that each row fills, `least` at the least."""
 
-    keep: for a gradient.
-    """
+    keys: Tensor
+    values: Tensor
+    queries: Tensor | None
+    share: Shares
+    anchor: list[Tensor]
+    held: list[Tensor]
+    flips: list[bool]
+    full: Tensor
+    least: int
+    limit: float | None
+    compiled: bool
+
+
+def run(given: Given, keep: bool) -> Pass:
+    """All chunks in order; the last anchor of a row is what it holds after those that it fills. keep: for a gradient."""
+    keys, values, queries, share, anchor, held, flips, full, least, limit, compiled = given
     read: list[Tensor] = []
     made = Pass(None, anchor, held, [], [])
     take = once(step, compiled)

@@ -1,14 +1,23 @@
 """Gated scan: the weights of every token of a chunk at once. For any network; holds a copy of the weights per token."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.func import vmap
 
 from ammon.learning.fast_weights import Fast, Gates, Held, Network, like, surprise
+from ammon.learning.orthogonal import move, sizes
 
 
+@dataclass(frozen=True)
 class GatedScan:
-    """Within a chunk both recurrences are linear, so each is a scan with (a₁, b₁), (a₂, b₂) → (a₂ a₁, a₂ b₁ + b₂)."""
+    """Within a chunk both recurrences are linear, so each is a scan with (a₁, b₁), (a₂, b₂) → (a₂ a₁, a₂ b₁ + b₂).
+
+    orthogonal: Newton-Schulz steps between the two, if any.
+    """
+
+    orthogonal: int | None = None
 
     def plan(self, gates: Gates) -> Gates:
         return gates
@@ -19,9 +28,10 @@ class GatedScan:
     def chunk(
         self, network: Network, held: Held, keys: Tensor, values: Tensor, queries: Tensor | None, plan: Gates, limit: float | None
     ) -> tuple[Tensor | None, Fast, Fast]:
-        gradient = surprise(network, held.anchor, keys, values, limit)
-        momentum = tuple(scan(plan.momentum, -like(plan.step, u) * u, s) for u, s in zip(gradient, held.momentum))
-        weights = tuple(scan(1 - plan.decay, like(plan.valid, s) * s, w) for s, w in zip(momentum, held.weights))
+        gradient, (before, after) = surprise(network, held.anchor, keys, values, limit), sizes(plan.step, plan.valid, self.orthogonal)
+        momentum = tuple(scan(plan.momentum, -like(before, u) * u, s) for u, s in zip(gradient, held.momentum))
+        moves = (like(after, s) * move(s, w.ndim - 2, self.orthogonal) for s, w in zip(momentum, held.weights))
+        weights = tuple(scan(1 - plan.decay, moved, w) for moved, w in zip(moves, held.weights))
         outputs = None if queries is None else vmap(vmap(vmap(network)))(weights, queries)
         return outputs, tuple(w[:, :, -1] for w in weights), tuple(s[:, :, -1] for s in momentum)
 

@@ -29,12 +29,16 @@ class Surprise:
     limit: a bound on the norm of each token's gradient, g/sqrt(1 + |g|²/limit²); None leaves it as it is. form: "dual" (`Mlp` only),
     "scan" (any network) or "loop" (reference); None takes the fastest that the network allows. All give the same numbers.
     compiled: the dual form compiles the work of a chunk at its first use, by torch.compile; for networks that are not residual.
+    orthogonal: matrices move along their momentum made orthogonal by so many Newton-Schulz steps, 5 in Muon (ATLAS; Behrouz et al. 2025,
+    eq. 32-33): S_t = η_t S_{t-1} - ∇; M_t = (1 - α_t) M_{t-1} + θ_t NS(S_t). NS forgets the size of S, so θ_t alone is that of a step: its
+    largest singular value, up to 1.2. By the scan or the loop only. None: the momentum itself, with θ_t before it.
     """
 
     chunk: int = 16
     limit: float | None = None
     form: str | None = None
     compiled: bool = False
+    orthogonal: int | None = None
 
     def __post_init__(self) -> None:
         check_count("Surprise", "chunk", self.chunk)
@@ -42,9 +46,18 @@ class Surprise:
             check_positive("Surprise", "limit", self.limit)
         if self.form not in (None, *FORMS):
             raise ValueError(f"Surprise: form must be one of {', '.join(FORMS)} or None, got {self.form!r}.")
+        if self.orthogonal is not None:
+            check_count("Surprise", "orthogonal", self.orthogonal)
+            if self.form == "dual" or self.compiled:
+                raise ValueError(
+                    "Surprise: the dual form, compiled or not, needs weights that are linear in the momentum, and with orthogonal "
+                    f'= {self.orthogonal} they are not; leave it out or use form="scan", not compiled.'
+                )
 
     def form_of(self, network: Network) -> Form:
         """The way in which this network is run; ValueError if it has no such way."""
+        if self.orthogonal is not None:
+            return TokenLoop(self.orthogonal) if self.form == "loop" else GatedScan(self.orthogonal)
         name = self.form or ("dual" if isinstance(network, Mlp) else "scan")
         if name == "dual" and not isinstance(network, Mlp):
             raise ValueError(f'Surprise: the dual form is known for Mlp, not for {type(network).__name__}; use form="scan".')

@@ -7,11 +7,11 @@ from typing import Literal, Unpack
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ammon.dynamics.settle import Recall, Settling, settle
 from ammon.memories.base import Memory
-from ammon.memories.checks import check_cue, check_pair
+from ammon.memories.checks import check_cue
+from ammon.memories.trace import superpose
 from ammon.parts.binding import convolve, correlate, deconvolve
 from ammon.parts.lagrangians import Identity, Lagrangian
 from ammon.shapes import Energies, Rows, States, Weights, check_count
@@ -56,24 +56,7 @@ class HolographicMemory(Memory):
         self.written: Tensor  # pairs, of which with a value of their own, entries of those values
 
     def write(self, patterns: Rows, values: Rows | None = None) -> None:
-        check_pair(self, patterns, values, self._value_dim if self._hetero else None)
-        if values is not None and values.shape[1] > self.dim:
-            raise ValueError(
-                f"HolographicMemory.write: the values have dim {values.shape[1]}, the memory {self.dim}; a binding holds no more entries "
-                "than its keys, so widen the keys."
-            )
-        trace = self.trace if len(self) else patterns.new_zeros(self.dim)
-        keys = patterns.detach().to(trace)
-        items = keys if values is None else functional.pad(values.detach().to(trace), (0, self.dim - values.shape[1]))
-        # first, since it may refuse them
-        if self.clean_up is not None:
-            self.clean_up.write(items)
-        # n pairs at once: each has been forgotten as often as others came after it
-        age = torch.arange(len(keys) - 1, -1, -1, dtype=keys.dtype, device=keys.device)
-        kept = (1 - self.forgetting) ** age
-        self.trace = (1 - self.forgetting) ** len(keys) * trace + kept @ convolve(keys, items)
-        own, value_dim = (0, 0) if values is None else (len(values), values.shape[1])
-        self.written = torch.stack([self.written[0] + len(keys), self.written[1] + own, self.written[2].clamp_min(value_dim)])
+        superpose(self, patterns, values, 1 - self.forgetting, convolve)
 
     def recall(self, cue: States, **settling: Unpack[Settling]) -> Recall:
         check_cue(self, "recall", cue, self.trace)

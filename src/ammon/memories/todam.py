@@ -8,11 +8,11 @@ from typing import Unpack
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from ammon.dynamics.settle import Recall, Settling, settle
 from ammon.memories.base import Memory
-from ammon.memories.checks import check_cue, check_pair
+from ammon.memories.checks import check_cue
+from ammon.memories.trace import superpose
 from ammon.parts.binding import convolve, correlate
 from ammon.shapes import Energies, Rows, States, Weights, check_count
 
@@ -52,26 +52,11 @@ class TodamMemory(Memory):
         self.written: Tensor  # pairs, of which with a value of their own, entries of those values
 
     def write(self, patterns: Rows, values: Rows | None = None) -> None:
-        check_pair(self, patterns, values, self._value_dim if self._hetero else None)
-        if values is not None and values.shape[1] > self.dim:
-            raise ValueError(
-                f"TodamMemory.write: the values have dim {values.shape[1]}, the memory {self.dim}; a convolution holds no more entries "
-                "than its items, so widen the items."
-            )
-        trace = self.trace if len(self) else patterns.new_zeros(self.dim)
-        items = patterns.detach().to(trace)
-        partners = items if values is None else functional.pad(values.detach().to(trace), (0, self.dim - values.shape[1]))
-        # first, since it may refuse them
-        if self.clean_up is not None:
-            self.clean_up.write(partners)
-        events = self.item * items + self.association * convolve(items, partners)
-        if values is not None:
-            events = events + self.partner * partners
-        # n pairs at once: each has been left over as often as others came after it
-        kept = self.retention ** torch.arange(len(items) - 1, -1, -1, dtype=trace.dtype, device=trace.device)
-        self.trace = self.retention ** len(items) * trace + kept @ events
-        own, value_dim = (0, 0) if values is None else (len(values), values.shape[1])
-        self.written = torch.stack([self.written[0] + len(items), self.written[1] + own, self.written[2].clamp_min(value_dim)])
+        def events(items: Tensor, partners: Tensor) -> Tensor:
+            found = self.item * items + self.association * convolve(items, partners)
+            return found if values is None else found + self.partner * partners
+
+        superpose(self, patterns, values, self.retention, events)
 
     def recall(self, cue: States, **settling: Unpack[Settling]) -> Recall:
         check_cue(self, "recall", cue, self.trace)

@@ -4,16 +4,20 @@ x [batch, token, dim] are the tokens' states, g = ∇L(x) what they show of them
 the same g: x ← x - α dE/dg. As L is convex, dE/dt = -ẋ · ∇²L ẋ ≤ 0; `safe_step` says up to which α a whole step goes down too.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ammon.dynamics.backtracking import Backtracking, Place, held_to
 from ammon.dynamics.settle import changes, default_tolerance, settle
+from ammon.energies.stored import StoredPatterns
 from ammon.nn.state import check_input
 from ammon.nn.token_descent import Plan, descend
-from ammon.nn.token_energies import AttentionEnergy, PatternEnergy
+from ammon.nn.token_energies import AttentionEnergy
 from ammon.parts.lagrangians import LayerNorm
+from ammon.parts.separations import Relu
 from ammon.shapes import check_count, check_positive
 
 # a step that does not go down is halved so often at most: then it is below rounding
@@ -58,7 +62,10 @@ class EnergyTransformer(nn.Module):
         self.dim, self.steps, self.step, self.own, self.fast = dim, steps, float(step), own, fast
         self.norm = LayerNorm(delta=torch.zeros(dim), learnable=True)
         self.attention = AttentionEnergy(dim, heads, head_dim)
-        self.patterns = PatternEnergy(dim, 4 * dim if memories is None else memories)
+        memories = 4 * dim if memories is None else memories
+        check_count("EnergyTransformer", "memories", memories)
+        # E = -½ Σ_B Σ_m relu(ξ_m · g_B)², a dense memory that all tokens share (eq. 7): concave in g, so any step of its own goes down
+        self.patterns = StoredPatterns(torch.randn(memories, dim) / math.sqrt(dim), separation=Relu(), learnable=True)
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None, edges: Tensor | None = None) -> Tensor:
         """The tokens after `steps` steps. mask [batch, token]: True where a token is there; the others give zeros and are seen by none.
@@ -86,8 +93,7 @@ class EnergyTransformer(nn.Module):
     def terms(self, x: Tensor, *, mask: Tensor | None = None, edges: Tensor | None = None) -> dict[str, Tensor]:
         """The energy's parts [batch] by name; they sum to it."""
         x, seen = self._admit(x, mask, edges)
-        g = self._shown(x, mask)
-        return {"attention": self.attention(g, seen), "patterns": self.patterns(g)}
+        return self._terms(self._shown(x, mask), seen)
 
     def descend(
         self,
@@ -103,30 +109,37 @@ class EnergyTransformer(nn.Module):
         """At most `steps` steps, each item until no entry of g moves by more than the tolerance, with the energies along the way.
 
         It is g that comes to rest: x may go on along the directions that the layer norm does not show, its mean and its length.
-        backtrack: a step that would raise the energy of an item is halved until it does not, so that none ever rises.
-        tolerance: eps^(3/4) of the dtype by default. keep: hold the trajectory. Gradients pass through every step.
+        backtrack: a step that would raise the energy of an item is halved until it does not, so that none ever rises; later steps grow
+        back to the layer's own. tolerance: eps^(3/4) of the dtype by default. keep: hold the trajectory. Gradients pass through every step.
         """
         x, seen = self._admit(x, mask, edges)
-        # the size of each item's steps: a halved one stays so
-        taken = torch.full((len(x),), self.step, dtype=x.dtype, device=x.device)
         now = self._total(x, mask, seen)
         energies = [now]
+
+        def look(state: Tensor, rows: Tensor) -> Place:
+            there, keys = _rows(mask, rows), _rows(seen, rows)
+            g = self._shown(state, there)
+            drift, terms = self._drift(g, keys), torch.stack(list(self._terms(g, keys).values()))
+            scale = terms.abs().sum(0) + (drift * g).abs().sum((1, 2))
+            return Place(terms.sum(0), 16 * torch.finfo(terms.dtype).eps * scale, g.flatten(1), drift.flatten(1))
+
+        def move(state: Tensor, drift: Tensor, size: Tensor, rows: Tensor) -> Tensor:
+            return state + size[:, None, None] * drift.view_as(state)
+
+        first = torch.full((len(x),), self.step, dtype=x.dtype, device=x.device)
+        search = Backtracking("EnergyTransformer.descend", look, move, first, self.step, HALVINGS)
 
         def update(state: Tensor, rows: Tensor) -> Tensor:
             nonlocal now
             there, keys = _rows(mask, rows), _rows(seen, rows)
-            pull, size, before = self._pull(state, there, keys), taken[rows], now[rows].detach()
-            # what is within rounding of the energy is no rise
-            allowed = before + 4 * torch.finfo(before.dtype).eps * before.abs()
-            for tries in range(HALVINGS + 1):
-                new = state + size[:, None, None] * pull
-                after = self._total(new, there, keys)
-                risen = ~(after.detach() <= allowed)
-                if not backtrack or not bool(risen.any()):
-                    break
-                size = torch.where(risen, size / 2 if tries < HALVINGS - 1 else torch.zeros_like(size), size)
-            taken[rows] = size
-            now = now.index_copy(0, rows, after)
+            found = search.find(state, rows) if backtrack else None
+            if found is None:
+                new = move(state, self._pull(state, there, keys), first[rows], rows)
+            elif torch.is_grad_enabled():
+                new = held_to(found, move(state, self._pull(state, there, keys), search.taken[rows], rows))
+            else:
+                new = found
+            now = now.index_copy(0, rows, self._total(new, there, keys))
             energies.append(now)
             return new
 
@@ -145,9 +158,7 @@ class EnergyTransformer(nn.Module):
         derived in docs/energy_transformer.md. infinite where no query sees a key.
         """
         x, seen = self._admit(x, mask, edges)
-        scores = self.attention.scores(self._shown(x, mask))[0]
-        weights = self.attention.weights(scores, seen)
-        received = weights.sum(-2).amax(-1)
+        received = self.attention.weights(self._shown(x, mask), seen).sum(-2).amax(-1)
         # |W_Kᵀ W_Q| from the triangles of both: entries × entries instead of dim × dim
         triangles = (torch.linalg.qr(weight.mT.double(), mode="r").R for weight in (self.attention.keys, self.attention.queries))
         first, second = triangles
@@ -199,13 +210,18 @@ class EnergyTransformer(nn.Module):
         return g if mask is None else torch.where(mask[..., None], g, torch.zeros_like(g))
 
     def _pull(self, x: Tensor, mask: Tensor | None, seen: Tensor | None) -> Tensor:
-        g = self._shown(x, mask)
-        return self.attention.pull(g, seen) + self.patterns.pull(g)
+        return self._drift(self._shown(x, mask), seen)
+
+    def _drift(self, g: Tensor, seen: Tensor | None) -> Tensor:
+        """-dE/dg."""
+        return self.attention.pull(g, seen) + self.patterns.pulls(g)[0]
+
+    def _terms(self, g: Tensor, seen: Tensor | None) -> dict[str, Tensor]:
+        wide = g.to(torch.promote_types(g.dtype, torch.float32))
+        return {"attention": self.attention(g, seen), "patterns": self.patterns(wide)}
 
     def _total(self, x: Tensor, mask: Tensor | None, seen: Tensor | None) -> Tensor:
-        g = self._shown(x, mask)
-        total: Tensor = self.attention(g, seen) + self.patterns(g)
-        return total
+        return torch.stack(list(self._terms(self._shown(x, mask), seen).values())).sum(0)
 
 
 def _rows(tensor: Tensor | None, rows: Tensor) -> Tensor | None:

@@ -149,14 +149,14 @@ def _power(x: Tensor, n: float) -> Tensor:
     """x^n; by repeated squaring for whole n, so that powers of integers stay exact."""
     if not float(n).is_integer():
         return x**n
-    result, square, left = torch.ones_like(x), x, int(n)
+    result, square, left = None, x, int(n)
     while left:
         if left % 2:
-            result = result * square
+            result = square if result is None else result * square
         left //= 2
         if left:
             square = square * square
-    return result
+    return torch.ones_like(x) if result is None else result
 
 
 def _exponent(*scores: Tensor) -> Tensor:
@@ -278,7 +278,10 @@ class Entmax(Lagrangian):
             raise ValueError(f"Entmax: alpha must be > 1, got {alpha}; alpha = 1 is Softmax.")
         self.alpha, self.learnable = float(alpha), learnable
         self.beta = gain("Entmax", "beta", beta, learnable)
-        _entmax()
+        package = _entmax()
+        for function in (package.sparsemax, package.entmax15, package.entmax_bisect):
+            # their autograd functions are class methods, into which torch.compile does not look
+            torch.compiler.allow_in_graph(function)  # type: ignore[no-untyped-call]
 
     def value(self, x: Units) -> Lead:
         largest = _largest(x)
