@@ -24,6 +24,7 @@ from benchmarks import (
     learning_rules,
     memory_use,
     neural_memory,
+    paged_read,
     softmax_recall,
 )
 from benchmarks.report import show
@@ -44,6 +45,7 @@ BENCHMARKS = {
     "episodes_on_postgres": episodes_on_postgres.measure,
     "neural_memory": neural_memory.measure,
     "episodic_read": episodic_read.measure,
+    "paged_read": paged_read.measure,
 }
 
 

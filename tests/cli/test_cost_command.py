@@ -56,7 +56,21 @@ def test_expressions_are_in_the_symbols_that_are_not_set(capsys: pytest.CaptureF
     code, out, _ = _run(capsys, "attention", "episodic-approximate", "--symbols", "--set", "B=1", "--per", "step")
     assert code == 0
     assert "FLOPs: 4*L*d + 8*d**2 + 4*d" in out
-    assert "probes" in out
+    assert "FLOPs: 8*d**2 + d*(2*M/page + 4*page*probes + 4*page + 2)" in out
+    moved = next(line for line in out.split("episodic-approximate")[1].splitlines() if "traffic" in line)
+    assert "2*M*bytes*d " not in moved
+    assert "probes" in moved
+
+
+def test_what_is_equal_first_and_cheaper_later_is_said_to_be_cheaper_from_there_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    names, over = ("episodic", "episodic-top-k", "episodic-approximate"), ("--over", "M=256,4096", "--out", str(tmp_path / "cost.png"))
+    code, out, _ = _run(capsys, *names, "--per", "step", *over)
+    assert code == 0
+    # 64 slots to each of the best; the slot that the token itself takes is one of them
+    assert "episodic-top-k takes fewer FLOPs than episodic from M = 2,047 on." in out
+    assert "episodic-approximate takes fewer FLOPs than episodic from M = 149 on." in out
 
 
 @pytest.mark.parametrize(
@@ -67,6 +81,7 @@ def test_expressions_are_in_the_symbols_that_are_not_set(capsys: pytest.CaptureF
         (["--set", "d=1,2"], "one value is needed"),
         (["--set", "d=0"], "at least 1"),
         (["--set", "H=3"], "d must be a multiple of H, got 512 and 3"),
+        (["episodic-approximate", "--set", "M=100"], "8 pages of 16 are more than M = 100 slots; take fewer probes"),
         (["--set", "d"], "is needed, got 'd'"),
         (["--over", "Q=1,2"], "did you mean"),
         (["--over", "d=8:64"], "lo:hi:n"),

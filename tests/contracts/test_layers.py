@@ -20,6 +20,7 @@ from ammon.nn.hebbian import HebbianMemory
 from ammon.nn.hierarchy import Hierarchy
 from ammon.nn.hybrid import Hybrid
 from ammon.nn.neural import NeuralMemory, delta_net, ttt
+from ammon.nn.paging import Paging
 from ammon.nn.residual import FeedForward, Residual
 from ammon.nn.segments import PerToken, Segments
 from ammon.nn.stack import Stack
@@ -56,6 +57,12 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "episodic, ring": lambda: EpisodicMemory(DIM, 2, slots=5, recency=0.1),
     "episodic, all, reads what came before": lambda: EpisodicMemory(DIM, 2, None, PerToken(own=False), strength=True),
     "episodic, top 3": lambda: EpisodicMemory(DIM, 2, 11, separation=TopK(3), recency=0.1, strength=True),
+    "episodic, top 2 of many": lambda: EpisodicMemory(DIM, 2, 135, separation=TopK(2), recency=0.1),
+    "episodic, top pages of a ring": lambda: EpisodicMemory(DIM, 2, 11, recency=0.1, paging=Paging(2, 2), sharpness=4.0),
+    "episodic, pages of all, reads what came before, top 3": lambda: EpisodicMemory(
+        DIM, 2, None, PerToken(own=False), TopK(3), paging=Paging(3, 2), sharpness=2.0
+    ),
+    "episodic, pages, context": lambda: EpisodicMemory(DIM, 2, 16, context=3, hops=1, match=1.0, sharpness=2.0, paging=Paging(4, 2)),
     "episodic, entmax": lambda: EpisodicMemory(DIM, 1, 11, separation=Entmax(1.5), sharpness=0.5),
     "episodic, context": lambda: EpisodicMemory(DIM, 2, 9, context=3, match=1.0, recency=0.01),
     "episodic, fading context and hops": lambda: EpisodicMemory(

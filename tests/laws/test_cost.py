@@ -27,6 +27,7 @@ from ammon.nn.hierarchy import Hierarchy
 from ammon.nn.hybrid import Hybrid
 from ammon.nn.language_model import MemoryTransformer
 from ammon.nn.neural import NeuralMemory
+from ammon.nn.paging import Paging
 from ammon.nn.residual import FeedForward, Residual
 from ammon.nn.segments import Segments
 from ammon.nn.semantics import Semantics
@@ -210,19 +211,38 @@ def test_a_read_of_the_best_mixes_few_values_of_a_long_block_and_all_of_a_short_
         counted(EpisodicMemory(4, 1, slots, separation=TopK(k), **settings), 1, time, past)
 
 
-def test_a_read_by_an_index_is_the_count_of_a_plain_one() -> None:
-    dim, slots, lists, probes, top = 16, 64, 8, 2, 4
-    keys, values, queries = torch.randn(slots, dim), torch.randn(slots, dim), torch.randn(5, dim)
-    with FlopCounterMode(display=False) as counter:
-        for query in queries:
-            # lists of equal length, each with a centre: the next ones are looked into
-            near = (keys.reshape(lists, -1, dim).mean(1) @ query[:, None]).squeeze(1).topk(probes).indices
-            some = keys.reshape(lists, -1, dim)[near].flatten(0, 1)
-            best = (some @ query[:, None]).squeeze(1).topk(top)
-            best.values.softmax(0)[None] @ values[best.indices]
-    bank = Bank(slots, read="approximate", top=top, lists=lists, probes=probes)
-    # the projections of five tokens and five writes, which the plain read does not have
-    assert counter.get_total_flops() == episodic(dim, 5, bank).flops - 5 * 8 * dim * dim
+@pytest.mark.parametrize(("batch", "time", "past"), [(2, 13, 0), (1, 1, 0), (2, 1, 9), (2, 13, 9), (1, 300, 140), (1, 1, 600)])
+@pytest.mark.parametrize("slots", [40, None])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"separation": TopK(1), "recency": 0.1, "paging": Paging(16, 2)},
+        {"separation": Entmax(1.5), "semantics": Semantics(torch.eye(3))},
+        {"context": Drift(8, 2, 3, form="fading"), "hops": 2},
+    ],
+    ids=["plain", "top 1", "entmax, semantics", "hops"],
+)
+def test_a_read_by_pages_takes_the_representatives_and_the_items_of_few_pages(
+    settings: dict[str, Any], slots: int | None, batch: int, time: int, past: int
+) -> None:
+    counted(EpisodicMemory(8, 2, slots, **{"paging": Paging(4, 3), **settings}), batch, time, past)
+
+
+def test_one_token_more_by_pages_costs_what_is_compared_by_numbers_and_by_symbols() -> None:
+    d, length, slots, page, probes = sympy.symbols("d L M page probes", positive=True, integer=True)
+    found = episodic(d, 1, Bank(slots, page=page, probes=probes), past=length)
+    assert sympy.expand(found.flops - (8 * d**2 + 2 * d * (slots / page + 1) + 4 * d * page * (probes + 1))) == 0
+    numbers = {d: 16, length: 9, slots: 4096, page: 16, probes: 8}
+    real = cost(EpisodicMemory(16, 1, 4096, paging=Paging()), 1, 1, past=9)
+    assert found.flops.subs(numbers) == real.flops
+    assert found.state_bytes.subs(numbers) == real.state_bytes
+    # what must move: 144 items and the new one, the representatives and counts before and after, parameters, x and y
+    pages = 256 * (16 * 4 + 17)
+    assert real.traffic == (144 + 1) * (2 * 16 * 4 + 17) + 2 * (pages + 16) + 4 * (real.parameters + 2 * 16)
+    assert found.traffic.subs(numbers) == real.traffic
+    shared = SharedBank(EpisodicMemory(16, 2, 40, paging=Paging(4, 3)), {name: Attention(16, 2, 4) for name in "ab"})
+    counted(shared, 2, 13, 50)
 
 
 def test_the_best_of_many_slots_are_read_for_less_than_all_by_numbers_and_by_symbols() -> None:
@@ -273,7 +293,7 @@ def test_layers_without_a_formula_and_counts_that_are_none_are_refused() -> None
         Inner(form="loop")
     with pytest.raises(ValueError, match="dual form has no orthogonal momentum"):
         Inner(orthogonal=5)
-    with pytest.raises(ValueError, match="read must be one of exact, held, top-k, approximate, got 'ann'"):
+    with pytest.raises(ValueError, match="read must be one of exact, held, top-k, got 'ann'"):
         Bank(read="ann")
     with pytest.raises(ValueError, match="summary must be one of"):
         Bank(summary="first")

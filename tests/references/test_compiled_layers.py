@@ -21,6 +21,7 @@ from ammon.nn.hebbian import HebbianMemory
 from ammon.nn.hierarchy import Hierarchy
 from ammon.nn.hybrid import Hybrid
 from ammon.nn.neural import NeuralMemory
+from ammon.nn.paging import Paging
 from ammon.nn.segments import Segments
 from ammon.nn.stack import Stack
 from ammon.nn.titans import MemoryAsContext, MemoryAsGate, MemoryAsLayer
@@ -42,7 +43,9 @@ LAYERS = {
     "episodic": EpisodicMemory(8, 2, 4, recency=0.1, strength=True),
     "episodic, all": EpisodicMemory(8, 2, None, separation=TopK(3)),
     "episodic, sparse": EpisodicMemory(8, 2, 4, separation=Entmax(1.5), sharpness=0.5),
-    "episodic, best of many": EpisodicMemory(8, 2, 70, separation=TopK(1)),
+    "episodic, best of many": EpisodicMemory(8, 2, 130, separation=TopK(2)),
+    "episodic, pages": EpisodicMemory(8, 2, 7, recency=0.1, paging=Paging(2, 2)),
+    "episodic, pages, all": EpisodicMemory(8, 2, None, context=3, hops=1, paging=Paging(3, 1)),
     "episodic, context": EpisodicMemory(8, 2, 4, context=3, hops=1),
     "episodic, segments": EpisodicMemory(8, 2, 4, Segments(3, "attention"), context=Drift(8, 2, 3, form="fading")),
     "episodic, segments of tokens": EpisodicMemory(8, 2, 4, Segments(3, "each")),

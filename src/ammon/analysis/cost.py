@@ -190,6 +190,8 @@ def _bank(layer: EpisodicMemory) -> Bank:
         evict="" if layer.evict is None else layer.evict.by,
         read="exact" if isinstance(separation, Softmax) else "top-k" if isinstance(separation, TopK) else "held",
         top=separation.k if isinstance(separation, TopK) else Bank.top,
+        page=0 if layer.paging is None else layer.paging.size,
+        probes=Bank.probes if layer.paging is None else layer.paging.probes,
     )
 
 

@@ -10,8 +10,8 @@ from ammon.nn.hebbian import BLOCK as BINDING
 from ammon.parts.retrieve import SPARSE
 
 # "exact" by torch's attention; "held" (entmax, maximum): scores held, all values mixed; "top-k": scores held, and of many items only the
-# values of the best mixed. No layer has "approximate", which scores the items of some of many lists
-READS = ("exact", "held", "top-k", "approximate")
+# values of the best mixed
+READS = ("exact", "held", "top-k")
 SUMMARIES = ("token", "each", "last", "mean", "attention")
 
 
@@ -21,7 +21,7 @@ class Bank:
     of `Semantics`.
 
     summary: what is written after `every` tokens (None: where the caller says), "token" for each by itself. evict: "" for a ring, else
-    by what. strength: "", "learned" or "surprise". top: of the reads "top-k" and "approximate"; lists, probes: of the latter.
+    by what. strength: "", "learned" or "surprise". top: of "top-k". page, probes: of `Paging` (page 0: all are read).
     """
 
     slots: Number | None = 256
@@ -37,7 +37,7 @@ class Bank:
     evict: str = ""
     read: str = "exact"
     top: Number = 32
-    lists: Number = 256
+    page: Number = 0
     probes: Number = 8
 
     def __post_init__(self) -> None:
@@ -64,6 +64,7 @@ def episodic(dim: Number, time: Number, bank: Bank | None = None, *, past: Numbe
     (slots + r) in a stream that has begun, once, and each hop again. A context adds 2 dim · heads · context a token and 4 heads · context
     for each comparison; widths beside dim are filled up to multiples of 8. Where scores are held a comparison takes
     2 (dim + heads · context) and no filling up; mixing takes 2 dim for each item compared, of the best of many 2 dim top a token.
+    By pages a token is compared with slots/page representatives, 2 dim each, and (probes + 1) page items; no more of them need move.
     """
     bank = bank or Bank()
     heads, wide, contexts = bank.heads, most(4, itemsize), bank.heads * bank.context
@@ -83,7 +84,13 @@ def episodic(dim: Number, time: Number, bank: Bank | None = None, *, past: Numbe
         row = row + (dim + contexts + bank.meanings + 1 + (1 if bank.strength == "surprise" else 0)) * wide
     number = bank.slots if bank.slots is not None else old + items
     new = items if bank.slots is None else least(items, bank.slots)
-    moved = batch * ((old + new) * slot + (1 if past == 0 else 2) * row) + itemsize * (parameters + 2 * batch * time * dim)
+    read = old
+    if bank.page != 0:
+        row = row + quotient(number, bank.page) * ((dim + bank.meanings) * itemsize + contexts * wide + 17)
+        # of symbols: what many tokens may read in common is not told apart
+        found = time * _paged(items, old, bank)[1]
+        read = least(old, found) if whole(old, found) else found if old != 0 else 0
+    moved = batch * ((read + new) * slot + (1 if past == 0 else 2) * row) + itemsize * (parameters + 2 * batch * time * dim)
     return Cost(batch * flops, parameters, batch * (number * slot + row), moved)
 
 
@@ -123,21 +130,29 @@ def _reading(dim: Number, time: Number, items: Number, old: Number, bank: Bank) 
     """Comparisons and mixing."""
     heads, size = bank.heads, quotient(dim, bank.heads)
     width = size + bank.context + bank.meanings + (1 if bank.recency or bank.strength else 0)
-    if bank.read == "approximate":
-        slots = bank.slots if bank.slots is not None else old + items
-        scored = bank.lists + quotient(bank.probes * slots, bank.lists)
-        return time * (2 * heads * width * scored + 2 * dim * bank.top)
-    pairs = _pairs(time, old, items, bank)
-    mixed = pairs if bank.read != "top-k" else _mixed(time, old, items, bank)
+    if bank.page != 0:
+        _, found = _paged(items, old, bank)
+        pairs = time * found
+        mixed = time * bank.top if bank.read == "top-k" and not (whole(found, bank.top) and bank.top * SPARSE > found) else pairs
+    else:
+        pairs = _pairs(time, old, items, bank)
+        mixed = pairs if bank.read != "top-k" else _mixed(time, old, items, bank)
     full = up(width, 8) if width != size else size
 
     def read(entries: Number) -> Number:
         """Of values of so many entries, in each head."""
-        return pairs * 4 * heads * full if bank.read == "exact" else 2 * heads * (pairs * width + mixed * entries)
+        choosing = 0 if bank.page == 0 else time * 2 * heads * width * _paged(items, old, bank)[0]
+        return choosing + (pairs * 4 * heads * full if bank.read == "exact" else 2 * heads * (pairs * width + mixed * entries))
 
     hops = bank.hops * read(bank.context)
     counting = hops + pairs * 2 * heads * width if bank.evict == "use" else 0
     return hops + read(size) + counting
+
+
+def _paged(items: Number, old: Number, bank: Bank) -> tuple[Number, Number]:
+    """Pages that a token is compared with, and items that it then reads, those of the page under way too."""
+    pages = quotient(old, bank.page) + (1 if items == 1 else quotient(up(items, bank.page), bank.page))
+    return pages, bank.page * (1 + (least(bank.probes, pages) if whole(pages, bank.probes) else bank.probes))
 
 
 def _pairs(time: Number, old: Number, items: Number, bank: Bank) -> Number:

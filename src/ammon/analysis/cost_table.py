@@ -40,8 +40,8 @@ SYMBOLS = {
     "P": Symbol("persistent", "persistent tokens of attention", 0, 0),
     "M": Symbol("slots", "slots of an episodic memory", 4096),
     "k": Symbol("top", "slots that it mixes, the best", 32),
-    "lists": Symbol("lists", "inverted lists of an approximate search", 256),
-    "probes": Symbol("probes", "lists that it looks into", 8),
+    "page": Symbol("page", "slots to a page of an approximate read", 16),
+    "probes": Symbol("probes", "pages that it reads", 8),
     "s": Symbol("every", "tokens to one write, their mean", 1),
     "c": Symbol("context", "entries of an episodic context, in each head", 0, 0),
     "a": Symbol("associated", "entries of the context of dense associations, in each head", 16),
@@ -80,7 +80,7 @@ def _joined(norms: int, **sizes: Any) -> Cost:
 
 
 def _bank(sizes: dict[str, Any], **settings: Any) -> Bank:
-    named = {name: sizes.pop(name) for name in ("heads", "slots", "context", "top", "lists", "probes") if name in sizes}
+    named = {name: sizes.pop(name) for name in ("heads", "slots", "context", "top", "page", "probes") if name in sizes}
     every = sizes.pop("every", 1)
     return Bank(**named, every=every, summary="token" if every == 1 else "mean", **settings)
 
@@ -117,7 +117,7 @@ LAYERS: dict[str, tuple[Callable[..., Cost], tuple[str, ...], str]] = {
     "mal": (partial(_joined, 1), (*_NEURAL.split(), "w", "P"), "continued"),
     "episodic": (partial(_episodic, "exact"), _BANK, "past"),
     "episodic-top-k": (partial(_episodic, "top-k"), (*_BANK, "k"), "past"),
-    "episodic-approximate": (partial(_episodic, "approximate"), (*_BANK, "k", "lists", "probes"), "past"),
+    "episodic-approximate": (partial(_episodic, "exact"), ("H", "M", "c", "page", "probes"), "past"),
     "hebbian": (_hebbian, ("H", "a"), "continued"),
     "gate": (gate, ("n",), ""),
     **{f"lm-{name.replace('_', '-')}": (partial(_transformer, name), _MODEL, "past") for name in PARTS},
@@ -134,6 +134,9 @@ def at(layer: str, values: Mapping[str, Number], per: str = "sequence", exact: b
     dim, heads = (values.get(name, SYMBOLS[name].value) for name in ("d", "H"))
     if exact and "H" in own and dim % heads:
         raise ValueError(f"cost of {layer}: d must be a multiple of H, got {dim} and {heads}.")
+    slots, page, probes = (values.get(name, SYMBOLS[name].value) for name in ("M", "page", "probes"))
+    if exact and "page" in own and probes * page > slots:
+        raise ValueError(f"cost of {layer}: {probes} pages of {page} are more than M = {slots} slots; take fewer probes.")
     sizes = {SYMBOLS[name].argument: values.get(name, SYMBOLS[name].value) for name in ("d", "L", "B", "bytes", *own)}
     if per in ("chunk", "step"):
         before, sizes["time"] = sizes["time"], 1 if per == "step" else values.get("b", SYMBOLS["b"].value)
@@ -179,7 +182,7 @@ def crossings(layers: Sequence[str], values: Mapping[str, int], symbol: str, per
             signs = [_sign(amount(one, value) - amount(other, value)) for value in (least, limit)]
             if signs == [0, 0]:
                 said.append(f"{one} and {other} take the same {name}.")
-            elif signs[0] * signs[1] >= 0:
+            elif signs[0] * signs[1] > 0 or not signs[1]:
                 less, more = (one, other) if sum(signs) < 0 else (other, one)
                 said.append(f"{less} takes fewer {name} than {more} at any {symbol}.")
             else:

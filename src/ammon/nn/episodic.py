@@ -3,7 +3,7 @@
 x [batch, time, dim] → y [batch, time, dim] and the state after it. Without a context, with room for all, it is attention over the past.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,11 @@ from ammon.dynamics.drift import direction
 from ammon.nn.drifting import Drift
 from ammon.nn.evicting import Lowest, survivors
 from ammon.nn.packing import Packing, packing
+from ammon.nn.paging import Paged, Paging, Representatives, paged, unwritten
 from ammon.nn.reading import Cues, Pages, Reader
 from ammon.nn.segments import NEVER, PerToken, Pool, Segments, ends, next_end
 from ammon.nn.semantics import Semantics
-from ammon.nn.slots import Slots, empty, joined, newest
+from ammon.nn.slots import Slots, empty, joined, newest, none
 from ammon.nn.state import Mode, State, check_input, check_rows_of, check_state, record, replace_rows
 from ammon.nn.surprising import Surprising
 from ammon.nn.told import Told
@@ -36,6 +37,19 @@ class EpisodicState(State):
     seen: Tensor  # [batch], tokens written so far, by themselves or in segments
     open: Tensor  # [batch], tokens of the segment under way
     pooled: Tensor  # [batch, ...], sums over the segment under way; 0 wide where segments are not summed up
+    pages: tuple[Representatives, ...] = ()  # what stands for the pages, in a bank that is read by pages
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a call writes, and what it leaves of the segment under way."""
+
+    items: Slots
+    born: Tensor  # [batch or 1, item or gap]: the gap from which on an item is read; as `EpisodicMemory._pages` takes it
+    gaps: Tensor  # [batch or 1, item]: where it is written
+    count: Tensor | None  # [batch]: how many items there are, first in their row; None: all
+    open: Tensor
+    pooled: Tensor
 
 
 class EpisodicMemory(nn.Module):
@@ -46,7 +60,7 @@ class EpisodicMemory(nn.Module):
     which also may be given), `match` the weight of its cosine at first. recency: at first, the rate per token by which items fade.
     strength: learn how strongly each item is written, σ(W x) near 1 at first, or by what surprises (`Surprising`). hops: reinstatements
     of context in a read. evict: which item gives way once all slots are filled, the oldest by default (`Lowest`). semantics: associations
-    that items have from before.
+    that items have from before. paging: read the best pages of a long bank instead of all of it (`Paging`).
     """
 
     def __init__(
@@ -65,6 +79,7 @@ class EpisodicMemory(nn.Module):
         hops: int = 0,
         evict: Lowest | None = None,
         semantics: Semantics | None = None,
+        paging: Paging | None = None,
     ) -> None:
         super().__init__()
         where = "EpisodicMemory"
@@ -101,7 +116,10 @@ class EpisodicMemory(nn.Module):
             hops=hops,
             semantic=None if semantics is None else semantics.weight,
         )
-        self.semantics = semantics
+        self.semantics, self.paging = semantics, paging
+        if paging is not None:
+            top = self.read.separation.k if isinstance(self.read.separation, TopK) else None
+            paging.check(where, slots, self.write if isinstance(self.write, Segments) else None, self.evict, self.strength, top)
 
     @property
     def takes(self) -> frozenset[str]:
@@ -161,7 +179,7 @@ class EpisodicMemory(nn.Module):
         contexts, cues, context = None, Cues(rows), state.context
         if self.context is not None:
             inputs, contexts = self.context(rows, state.context)
-            context = _at(contexts, places.count)
+            context = places.after(contexts)
             contexts = self.context.used(contexts)
             cues = Cues(rows, inputs, contexts[:, 1:])
             contexts = contexts[:, :-1] if self.context.association == "previous" else contexts[:, 1:]
@@ -173,21 +191,47 @@ class EpisodicMemory(nn.Module):
             cues = replace(cues, meanings=asks)
         if mode == "read-only":
             pages = self._pages(state, None, None, time)
-            return cues, pages, EpisodicState(state.slots, context, state.seen, state.open, state.pooled)
-        old = state.slots if begun else state.slots.map(lambda rows: rows[:, :0])
+            return cues, pages, replace(state, context=context)
+        old = state if begun else replace(state, slots=none(state.slots), pages=tuple(none(part) for part in state.pages))
+        new = self._written(rows, contexts, meanings, state, there, told, places)
+        pages = self._pages(old, new.items, (new.born, new.gaps), time)
+        if self.counts and mode == "read-write":
+            pages = self._counted(cues, pages, there)
+        held = self.slots if self.slots is not None else pages.slots.number
+        if self.slots is None and (self.paging is None or new.count is None):
+            slots = pages.slots
+        elif self.evict is None:
+            slots = newest(pages.slots, held, new.items.number, new.count)
+        else:
+            assert pages.dies is not None
+            slots = survivors(pages.slots, pages.slots.there & (pages.dies == NEVER), held)
+        known = () if pages.paged is None else pages.paged.after(old.pages[0].there.shape[1], held, seen)
+        return cues, pages, EpisodicState(slots, context, seen, new.open, new.pooled, known)
+
+    def _written(
+        self,
+        rows: Tensor,
+        contexts: Tensor | None,
+        meanings: Tensor | None,
+        state: EpisodicState,
+        there: Tensor,
+        told: Told,
+        places: Packing,
+    ) -> "Written":
+        """What a call writes: its tokens, or the segments that end in it."""
+        time = rows.shape[1]
         level = None if told.surprise is None else told.surprise.to(state.pooled.dtype)
+        opened, pooled, count = state.open, state.pooled, places.count
         if isinstance(self.write, PerToken):
-            times = torch.arange(time, device=x.device)[None] + (0 if self.write.own else 1)
-            items = self._items(rows, contexts, meanings, state.seen[:, None] + torch.arange(1, time + 1, device=x.device), there, level)
-            opened, pooled, written, born, count = state.open, state.pooled, times, times, places.count
+            born = gaps = torch.arange(time, device=rows.device)[None] + (0 if self.write.own else 1)
+            items = self._items(rows, contexts, meanings, state.seen[:, None] + torch.arange(1, time + 1, device=rows.device), there, level)
         else:
             found = ends(told.boundary, there, state.open, self.write.every)
             opened = found.open
             if self.pool is None:
-                written = torch.arange(1, time + 1, device=x.device)[None]
+                gaps = torch.arange(1, time + 1, device=rows.device)[None]
                 born = next_end(found.closes)
-                items = self._items(rows, contexts, meanings, state.seen[:, None] + written, there, level)
-                count, pooled = places.count, state.pooled
+                items = self._items(rows, contexts, meanings, state.seen[:, None] + gaps, there, level)
             else:
                 any_gap = told.boundary is not None or self.write.every is None
                 most = time + 1 if any_gap else (time + self.write.every - 1) // self.write.every  # type: ignore[operator]
@@ -204,22 +248,12 @@ class EpisodicMemory(nn.Module):
                 kept = None if contexts is None else direction(next(summed).unflatten(-1, contexts.shape[2:]))
                 meanings = None if meanings is None else next(summed)
                 level = None if level is None else next(summed).squeeze(-1)
-                filled = torch.arange(most, device=x.device) < done.number[:, None]
+                filled = torch.arange(most, device=rows.device) < done.number[:, None]
                 items = self._items(means, kept, meanings, state.seen[:, None] + done.gaps, filled, level)
-                written, born, count, pooled = done.gaps, done.gaps, done.number, done.carried
+                born, gaps, count, pooled = done.gaps, done.gaps, done.number, done.carried
         if level is not None:
-            items, born, written, count = self._chosen(items, level, born, written)
-        pages = self._pages(EpisodicState(old, context, state.seen, state.open, pooled), items, (born, written), time)
-        if self.counts and mode == "read-write":
-            pages = self._counted(cues, pages, there)
-        if self.slots is None:
-            slots = pages.slots
-        elif self.evict is None:
-            slots = newest(pages.slots, self.slots, items.number, count)
-        else:
-            assert pages.dies is not None
-            slots = survivors(pages.slots, pages.slots.there & (pages.dies == NEVER), self.slots)
-        return cues, pages, EpisodicState(slots, context, seen, opened, pooled)
+            items, born, gaps, count = self._chosen(items, level, born, gaps)
+        return Written(items, born, gaps, count, opened, pooled)
 
     def _chosen(self, items: Slots, level: Tensor, born: Tensor, written: Tensor) -> tuple[Slots, Tensor, Tensor, Tensor | None]:
         """The items that surprise enough, first in their row, the gaps at which they come, and how many there are."""
@@ -272,10 +306,11 @@ class EpisodicMemory(nn.Module):
             return self._state(len(x), self.slots or 0, x.device), False
         slots = state.slots.number if self.slots is None and isinstance(state, EpisodicState) else self.slots or 0
         # as wide as it should be, and made of one slot: long banks are not filled at each call
-        fresh = self._state(1, 1, self.store.weight.device)
-        wide = fresh.slots.map(lambda rows: rows.expand(-1, slots, *rows.shape[2:]))
-        fresh = replace(fresh, slots=wide).map(lambda rows: rows.expand(len(x), *rows.shape[1:]))
-        check_state(where, state, fresh)
+        size = 1 if self.paging is None else self.paging.size
+        one = self._state(1, size, self.store.weight.device)
+        wide = one.slots.map(lambda rows: rows[:, :1].expand(-1, slots, *rows.shape[2:]))
+        pages = tuple(part.map(lambda rows: rows.expand(-1, slots // size, *rows.shape[2:])) for part in one.pages)
+        check_state(where, state, replace(one, slots=wide, pages=pages).map(lambda rows: rows.expand(len(x), *rows.shape[1:])))
         return state, slots > 0
 
     def _items(
@@ -305,7 +340,10 @@ class EpisodicMemory(nn.Module):
         hidden = (old.times > (state.seen - state.open)[:, None]) if self.pool is None and isinstance(self.write, Segments) else None
         if items is None or gaps is None:
             shown = old.there if hidden is None else old.there & ~hidden
-            return Pages(old, shown, torch.zeros_like(old.times), None, state.seen, ((slice(0, time), slice(0, old.number)),))
+            by_pages = self._paged(state, old, state.seen[:, None].expand(-1, time), 0)
+            return Pages(
+                old, shown, torch.zeros_like(old.times), None, state.seen, ((slice(0, time), slice(0, old.number)),), paged=by_pages
+            )
         born, written = gaps
         if hidden is not None:
             # born holds the next end from each gap on: an open item waits for that of the first, a new one for that after it
@@ -338,31 +376,24 @@ class EpisodicMemory(nn.Module):
                     )
                     for start in range(0, time, size)
                 ]
-        return Pages(slots, None, born, dies, state.seen, tuple(blocks))
+        own = isinstance(self.write, PerToken) and self.write.own
+        by_pages = self._paged(state, slots, state.seen[:, None] + torch.arange(time, device=born.device) + own, items.number)
+        return Pages(slots, None, born, dies, state.seen, tuple(blocks), paged=by_pages)
+
+    def _paged(self, state: EpisodicState, slots: Slots, shown: Tensor, new: int) -> Paged | None:
+        return None if self.paging is None else paged(self.paging, state.pages, slots, state.seen, shown, self.slots, new)
 
     def _state(self, batch: int, slots: int, device: torch.device | str | None, dtype: torch.dtype | None = None) -> EpisodicState:
         like = self.store.weight.new_zeros((), device=device, dtype=dtype)
         wide = torch.promote_types(like.dtype, torch.float32)
         size = 0 if self.context is None else self.context.size
         context = like.new_zeros(batch, self.heads, 0, dtype=wide) if self.context is None else self.context.begin(batch, wide)
-        none = torch.zeros(batch, dtype=torch.int64, device=like.device)
+        nothing = torch.zeros(batch, dtype=torch.int64, device=like.device)
         meaning = 0 if self.semantics is None else self.semantics.size
         pooled = 0 if self.pool is None else self.dim + self.heads * size + meaning + ("surprise" in self.takes) + 1
-        return EpisodicState(
-            empty(batch, slots, self.heads, self.dim // self.heads, size, meaning, like),
-            context.to(like.device),
-            none,
-            none,
-            like.new_zeros(batch, pooled, dtype=wide),
-        )
+        held = empty(batch, slots, self.heads, self.dim // self.heads, size, meaning, like)
+        pages = () if self.paging is None else (unwritten(held, self.paging.size),)
+        return EpisodicState(held, context.to(like.device), nothing, nothing, like.new_zeros(batch, pooled, dtype=wide), pages)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, heads={self.heads}, slots={self.slots}, write={self.write}"
-
-
-def _at(rows: Tensor, count: Tensor | None) -> Tensor:
-    """The entry of [batch, time + 1, ...] after the last token that is there."""
-    if count is None:
-        return rows[:, -1]
-    index = count.reshape(-1, *[1] * (rows.ndim - 1)).expand(-1, 1, *rows.shape[2:])
-    return rows.gather(1, index).squeeze(1)

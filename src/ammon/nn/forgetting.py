@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from ammon.memories.retention import Policy, Traces
 from ammon.nn.episodic import EpisodicState
+from ammon.nn.paging import without
 from ammon.nn.state import check_rows_of
 from ammon.shapes import check_positive
 
@@ -52,4 +53,4 @@ def _with(state: EpisodicState, there: Tensor) -> EpisodicState:
     def keep(rows: Tensor) -> Tensor:
         return torch.where(there.reshape(*there.shape, *[1] * (rows.ndim - 2)), rows, torch.zeros_like(rows))
 
-    return replace(state, slots=state.slots.map(keep))
+    return replace(state, slots=state.slots.map(keep), pages=without(state.pages, there, state.seen))

@@ -30,6 +30,12 @@ class Packing:
         moved = rows.gather(1, _wide(self.back, rows))
         return torch.where(_over(self.mask, rows), moved, torch.zeros_like(moved))
 
+    def after(self, rows: Tensor) -> Tensor:
+        """Of packed [batch, time + 1, ...], each gap between tokens, the one after the last token that is there."""
+        if self.count is None:
+            return rows[:, -1]
+        return rows.gather(1, _wide(self.count[:, None], rows)).squeeze(1)
+
 
 def packing(mask: Tensor | None) -> Packing:
     """How to pack by a mask, True where a token is there."""

@@ -5,21 +5,27 @@ their separation.
 """
 
 import math
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from ammon.dynamics.drift import direction, drift
+from ammon.nn.paging import Paged
 from ammon.nn.segments import NEVER
 from ammon.nn.slots import Slots
 from ammon.parts.lagrangians import Lagrangian
-from ammon.parts.retrieve import retrieve, weigh
+from ammon.parts.retrieve import retrieve, rows_at, weigh
 from ammon.parts.separations import Softmax
 from ammon.parts.similarity import Dot
 from ammon.shapes import check_positive
+
+# numbers that the tokens of one block may bring together from pages: 32 MB in float32
+BROUGHT = 2**23
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Pages:
     seen: Tensor  # [batch], tokens before this call
     blocks: "tuple[tuple[slice, slice], ...]"  # tokens, and the slots beyond which they see nothing
     within: Tensor | None = None  # [batch, slot], the column of `Cues.above` that a slot belongs to
+    paged: Paged | None = None  # how items are found by their pages, in a bank that is read so
 
     def visible(self, tokens: slice, slots: slice) -> Tensor:
         """Bool [batch, token or 1, slot]."""
@@ -107,7 +114,10 @@ class Reader(nn.Module):
 
     def forward(self, cues: Cues, pages: Pages) -> Tensor:
         """What each token recalls: [batch, time, dim]; zeros where it sees no item."""
-        mixed = [self._read(cues, pages, tokens, slots) for tokens, slots in pages.blocks]
+        if pages.paged is None or not pages.slots.number:
+            mixed = [self._read(cues, pages, tokens, slots) for tokens, slots in pages.blocks]
+        else:
+            mixed = self._read_pages(cues, pages, pages.paged)
         recalled: Tensor = self.out(torch.cat(mixed, 2).transpose(1, 2).flatten(2).to(self.out.weight.dtype))
         return recalled.to(cues.rows.dtype)
 
@@ -118,6 +128,8 @@ class Reader(nn.Module):
 
     def weights(self, cues: Cues, pages: Pages) -> Tensor:
         """The weights of each token's last read: [batch, head, time, slot]."""
+        if pages.paged is not None:
+            return self._weights_of_pages(cues, pages, pages.paged)
         found = []
         for tokens, slots in pages.blocks:
             asked, keys, _, shown = self._asked(cues, pages, tokens, slots)
@@ -132,26 +144,95 @@ class Reader(nn.Module):
         bias, shown = _from_above(cues, pages, tokens, slots, shown)
         return self._retrieve(asked, keys, values, shown, bias)[..., : self.dim // self.heads]
 
+    def _read_pages(self, cues: Cues, pages: Pages, paged: Paged) -> list[Tensor]:
+        """As `_read`, of the items of each token's best pages."""
+        scored = self._page_keys(cues, paged)
+
+        def read(tokens: slice) -> Tensor:
+            asked, keys, index, shown = self._asked_pages(cues, pages, paged, scored, tokens)
+            values = rows_at(pages.slots.values.transpose(1, 2), index)
+            return self._retrieve(asked.unsqueeze(-2), keys, values, shown)[..., 0, : self.dim // self.heads]
+
+        parts = list(self._blocks_of_pages(cues, pages, paged))
+        if len(parts) > 1 and torch.is_grad_enabled():
+            # what is brought together is brought again in the backward pass: else that of all blocks would be kept at once
+            return [checkpoint(read, part, use_reentrant=False) for part in parts]
+        return [read(part) for part in parts]
+
+    def _weights_of_pages(self, cues: Cues, pages: Pages, paged: Paged) -> Tensor:
+        found, scored = [], self._page_keys(cues, paged)
+        for tokens in self._blocks_of_pages(cues, pages, paged):
+            asked, keys, index, shown = self._asked_pages(cues, pages, paged, scored, tokens)
+            some = weigh(asked.unsqueeze(-2), keys, Dot(), self.separation, shown).squeeze(-2)
+            # no item stands twice among those that have a weight
+            found.append(some.new_zeros(*some.shape[:-1], pages.slots.number).scatter_add(-1, index, some))
+        return torch.cat(found, 2)
+
+    def _blocks_of_pages(self, cues: Cues, pages: Pages, paged: Paged) -> Iterator[slice]:
+        batch, time = cues.rows.shape[:2]
+        items = (1 + min(paged.paging.probes, paged.means.there.shape[1])) * paged.paging.size
+        size = max(1, BROUGHT // max(1, batch * items * 2 * self.dim))
+        return (slice(start, min(start + size, time)) for start in range(0, time, size))
+
+    def _page_keys(self, cues: Cues, paged: Paged) -> Tensor:
+        """Extended keys of the representatives: [batch, head, page, wide]."""
+        means = paged.means
+        # ages are compared, so that of the last item serves as well as the mean
+        recent = self._recent((means.stops - paged.seen[:, None])[:, None])
+        return self._extended(cues, means.keys.transpose(1, 2), recent, means.meanings[:, None], means.contexts.transpose(1, 2))
+
+    def _asked_pages(self, cues: Cues, pages: Pages, paged: Paged, scored: Tensor, tokens: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Extended cues [batch, head, token, wide], extended keys of the items that each reads [batch, head, token, item, wide], their
+        slots [batch, head, token, item], and which of them are shown [batch, head, token, 1, item], for the last read.
+        """
+        slots = pages.slots
+
+        def brought(asked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            items, shown = paged.chosen(asked.detach() @ scored.detach().mT, tokens)
+            index = (items - paged.first[:, None, None, None]).clamp(0, slots.number - 1)
+            flat = index.flatten(1, 2)
+            shown = shown & slots.there.gather(1, flat.flatten(1)).reshape(index.shape)
+            meanings = contexts = slots.meanings
+            if self.semantic is not None:
+                meanings = rows_at(slots.meanings, flat).reshape(*index.shape, -1)
+            if self.match is not None:
+                contexts = rows_at(slots.contexts.transpose(1, 2), index)
+            recent = self._recent(items + 1 - paged.seen[:, None, None, None])
+            keys = self._extended(cues, rows_at(slots.keys.transpose(1, 2), index), recent, meanings, contexts)
+            return keys, index, shown.unsqueeze(-2)
+
+        def recall(asked: Tensor) -> Tensor:
+            keys, index, shown = brought(asked)
+            stored = rows_at(slots.contexts.transpose(1, 2), index).to(keys.dtype)
+            return self._retrieve(asked.unsqueeze(-2), keys, stored, shown).squeeze(-2)
+
+        asked = self._cue(cues, tokens, slots.keys.dtype, recall)
+        return (asked, *brought(asked))
+
     def _asked(self, cues: Cues, pages: Pages, tokens: slice, slots: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Extended cues and keys [batch, head, token or slot, wide], values and what is shown, for the last read."""
         items = pages.slots
-        keys, values = items.keys[:, slots].transpose(1, 2), items.values[:, slots].transpose(1, 2)
+        values, stored = items.values[:, slots].transpose(1, 2), items.contexts[:, slots].transpose(1, 2)
         shown = pages.visible(tokens, slots)[:, None]
-        rows = self.query(cues.rows[:, tokens]).unflatten(-1, (self.heads, -1)).to(keys.dtype)
-        queries = (direction(rows) * self.sharpness.exp().to(keys.dtype)[:, None]).transpose(1, 2)
-        bias = self._bias(pages, slots)
-        if bias is not None:
-            keys = torch.cat([keys, bias.to(keys.dtype)], -1)
+        keys = self._extended(cues, items.keys[:, slots].transpose(1, 2), self._bias(pages, slots), items.meanings[:, None, slots], stored)
+
+        def recall(asked: Tensor) -> Tensor:
+            return self._retrieve(asked, keys, stored.to(keys.dtype), shown)
+
+        return self._cue(cues, tokens, keys.dtype, recall), keys, values, shown
+
+    def _cue(self, cues: Cues, tokens: slice, dtype: torch.dtype, recall: Callable[[Tensor], Tensor]) -> Tensor:
+        """Extended cues [batch, head, token, wide] for the last read. recall: contexts, as the first entries of what cues bring."""
+        rows = self.query(cues.rows[:, tokens]).unflatten(-1, (self.heads, -1)).to(dtype)
+        queries = (direction(rows) * self.sharpness.exp().to(dtype)[:, None]).transpose(1, 2)
+        if self.strength or self.recency is not None:
             queries = torch.cat([queries, torch.ones_like(queries[..., :1])], -1)
         if self.semantic is not None and cues.meanings is not None:
             asks = self.semantic.to(queries.dtype)[:, None, None] * cues.meanings[:, None, tokens].to(queries.dtype)
             queries = torch.cat([queries, asks], -1)
-            keys = torch.cat([keys, items.meanings[:, None, slots].to(keys.dtype).expand(-1, self.heads, -1, -1)], -1)
         if self.match is None or cues.contexts is None or cues.inputs is None:
-            return queries, keys, values, shown
-        stored = items.contexts[:, slots].transpose(1, 2)
+            return queries
         context, inputs = cues.contexts[:, tokens].transpose(1, 2), cues.inputs[:, tokens].transpose(1, 2)
-        keys = torch.cat([keys, stored.to(keys.dtype)], -1)
         weight = self.match.exp().to(context.dtype)[:, None, None]
 
         def extended(context: Tensor) -> Tensor:
@@ -159,10 +240,21 @@ class Reader(nn.Module):
 
         for _ in range(self.hops):
             share, beta = torch.sigmoid(self.reinstated.to(context.dtype))[:, None, None], torch.sigmoid(self.drift.to(context.dtype))  # type: ignore[union-attr]
-            recalled = self._retrieve(extended(context), keys, stored.to(keys.dtype), shown)[..., : stored.shape[-1]]
+            recalled = recall(extended(context))[..., : context.shape[-1]]
             brought = direction((1 - share) * inputs + share * recalled.to(context.dtype))
             context = drift(context, brought, beta[:, None])
-        return extended(context), keys, values, shown
+        return extended(context)
+
+    def _extended(self, cues: Cues, keys: Tensor, bias: Tensor | None, meanings: Tensor, contexts: Tensor) -> Tensor:
+        """Keys [batch, head, ..., item, entry] beside what else is compared: [batch, head, ..., item, wide]. bias without the last axis."""
+        parts = [keys]
+        if bias is not None:
+            parts.append(bias[..., None].expand(*keys.shape[:-1], 1))
+        if self.semantic is not None and cues.meanings is not None:
+            parts.append(meanings.expand(*keys.shape[:-1], -1))
+        if self.match is not None and cues.contexts is not None and cues.inputs is not None:
+            parts.append(contexts)
+        return keys if len(parts) == 1 else torch.cat([part.to(keys.dtype) for part in parts], -1)
 
     def _retrieve(self, asked: Tensor, keys: Tensor, values: Tensor, shown: Tensor, bias: Tensor | None = None) -> Tensor:
         """[batch, head, token, at least the width of the values]."""
@@ -174,18 +266,22 @@ class Reader(nn.Module):
         return retrieve(asked, keys, values, Dot(), self.separation, mask=shown, bias=bias)
 
     def _bias(self, pages: Pages, slots: slice) -> Tensor | None:
-        """What the age and strength of an item add to its score: [batch, head, slot, 1]."""
+        """What the age and strength of an item add to its score: [batch, head, slot]."""
         bias = None
         if self.strength:
             strengths = pages.slots.strengths[:, slots]
             there = pages.slots.there[:, slots]
             bias = torch.where(there, strengths, torch.ones_like(strengths)).log()[:, None].expand(-1, self.heads, -1)
-        if self.recency is not None:
-            # relative to the start of the call: what all items share changes no weight
-            since = (pages.slots.times[:, slots] - pages.seen[:, None]).to(pages.slots.strengths.dtype)
-            recent = self.recency.exp().to(since.dtype)[:, None] * since[:, None]
-            bias = recent if bias is None else bias + recent
-        return None if bias is None else bias[..., None]
+        # relative to the start of the call: what all items share changes no weight
+        recent = self._recent((pages.slots.times[:, slots] - pages.seen[:, None])[:, None])
+        return recent if bias is None else bias if recent is None else bias + recent
+
+    def _recent(self, since: Tensor) -> Tensor | None:
+        """What times [batch, head or 1, ...] add to a score, per head."""
+        if self.recency is None:
+            return None
+        wide = torch.promote_types(self.recency.dtype, torch.float32)
+        return self.recency.exp().to(wide).reshape(-1, *[1] * (since.ndim - 2)) * since.to(wide)
 
 
 def _from_above(cues: Cues, pages: Pages, tokens: slice, slots: slice, shown: Tensor) -> tuple[Tensor | None, Tensor]:

@@ -1,10 +1,14 @@
 """Slots: the items that an episodic bank holds, oldest first. [batch, slot, ...]; a slot that holds nothing has `there` False."""
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
 from ammon.nn.packing import last
 from ammon.nn.state import State, record
+
+S = TypeVar("S", bound=State)
 
 
 @record
@@ -37,14 +41,19 @@ def empty(batch: int, number: int, heads: int, entries: int, context: int, meani
     return Slots(keys, torch.zeros_like(keys), contexts, meanings, times, strengths, torch.zeros_like(strengths), times.bool())
 
 
-def joined(slots: Slots, more: Slots) -> Slots:
+def none(rows: S) -> S:
+    """Of rows [batch, row, ...] none."""
+    return rows.map(lambda part: part[:, :0])
+
+
+def joined(rows: S, more: S) -> S:
     """The older ones, then the newer."""
-    return slots.join(more, lambda old, new: torch.cat([old, new.to(old.dtype)], 1))
+    return rows.join(more, lambda old, new: torch.cat([old, new.to(old.dtype)], 1))
 
 
-def newest(slots: Slots, number: int, new: int, count: Tensor | None) -> Slots:
-    """The newest `number` of slots that end with `new` ones, of which the first `count` [batch] hold something (None: all)."""
-    short = number + new - slots.number
+def newest(rows: S, number: int, new: int, count: Tensor | None) -> S:
+    """The newest `number` of rows that end with `new` ones, of which the first `count` [batch] hold something (None: all)."""
+    short = number + new - next(iter(rows.named().values())).shape[1]
     if short > 0:
-        slots = slots.map(lambda rows: torch.cat([rows.new_zeros(len(rows), short, *rows.shape[2:]), rows], 1))
-    return slots.map(lambda rows: last(rows, count, number, new))
+        rows = rows.map(lambda part: torch.cat([part.new_zeros(len(part), short, *part.shape[2:]), part], 1))
+    return rows.map(lambda part: last(part, count, number, new))

@@ -58,7 +58,7 @@ def retrieve(
             if mask is not None:
                 shown = mask if mask.shape[-2] == 1 else mask[..., part, :]
                 weights = torch.where(shown.expand_as(scores).gather(-1, index), weights, 0)
-            return (weights.unsqueeze(-2) @ _rows(values, index)).squeeze(-2)
+            return (weights.unsqueeze(-2) @ rows_at(values, index)).squeeze(-2)
 
         return _by_chunks(few, cues, keys, (cues, keys, values, *separation.parameters()), separation.k * values.shape[-1])
 
@@ -75,6 +75,21 @@ def retrieve(
 def gathers(top: int, patterns: int) -> bool:
     """Whether a read of the `top` best of so many patterns brings their values together, instead of mixing all values."""
     return top * SPARSE <= patterns
+
+
+def rows_at(values: Tensor, index: Tensor) -> Tensor:
+    """The values [*lead, pattern, entry] at [*lead, query, k], as [*lead, query, k, entry]."""
+    # axes as they lie in memory: values whose axes were only exchanged are not copied
+    order = sorted(range(values.ndim - 1), key=values.stride, reverse=True)
+    step, place = 1, torch.zeros_like(index)
+    for axis in reversed(order):
+        along = index
+        if axis < values.ndim - 2:
+            along = torch.arange(values.shape[axis], device=index.device).reshape(-1, *[1] * (index.ndim - 1 - axis))
+        place = place + step * along
+        step *= values.shape[axis]
+    # as a table of rows: of torch's ways to choose rows the one with a fast gradient
+    return functional.embedding(place, values.permute(*order, -1).flatten(0, -2))
 
 
 def weigh(
@@ -145,21 +160,6 @@ def _runs(cues: Tensor, *others: Tensor) -> bool:
 
 def _part(whole: Tensor | None, part: slice) -> Tensor | None:
     return whole if whole is None or whole.shape[-2] == 1 else whole[..., part, :]
-
-
-def _rows(values: Tensor, index: Tensor) -> Tensor:
-    """The values [*lead, pattern, entry] at [*lead, query, k], as [*lead, query, k, entry]."""
-    # axes as they lie in memory: values whose axes were only exchanged are not copied
-    order = sorted(range(values.ndim - 1), key=values.stride, reverse=True)
-    step, place = 1, torch.zeros_like(index)
-    for axis in reversed(order):
-        along = index
-        if axis < values.ndim - 2:
-            along = torch.arange(values.shape[axis], device=index.device).reshape(-1, *[1] * (index.ndim - 1 - axis))
-        place = place + step * along
-        step *= values.shape[axis]
-    # as a table of rows: of torch's ways to choose rows the one with a fast gradient
-    return functional.embedding(place, values.permute(*order, -1).flatten(0, -2))
 
 
 def _by_chunks(function: Callable[[slice], Tensor], cues: Tensor, keys: Tensor, inputs: tuple[Tensor, ...], width: int = 0) -> Tensor:
