@@ -1,6 +1,7 @@
 """Laws of the one mixing path: it is attention, chunks and the fused kernel change nothing, masks never give NaN."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -81,6 +82,24 @@ def test_a_learned_gain_gets_its_gradient_on_every_path() -> None:
             way(cues, keys, values, similarity, separation).square().sum().backward()
             gradients.append(separation.beta.grad)
         torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize("similarity", [Dot(), Cosine(), Euclidean()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("make", [Softmax, partial(TopK, 3), Exponential], ids=["Softmax", "TopK", "Exponential"])
+def test_a_gain_learned_behind_a_mask_gets_the_gradient_of_what_is_seen(similarity: Similarity, make: Callable[..., Lagrangian]) -> None:
+    cues, keys, values = _draw(5, 7), _draw(11, 7, seed=1), _draw(11, 7, seed=2)
+    seen = torch.arange(11) % 3 != 1
+    towards, mask = _draw(5, 7, seed=3), seen.expand(5, 11)
+    gradients = []
+    for way in (
+        lambda separation: retrieve(cues, keys, values, similarity, separation, mask=mask),
+        lambda separation: weigh(cues, keys, similarity, separation, mask) @ values,
+        lambda separation: _plain(cues, keys[seen], values[seen], similarity, separation),
+    ):
+        separation = make(beta=0.8, learnable=True).double()
+        (way(separation) * towards).sum().backward()
+        gradients.append(separation.beta.grad)
+    torch.testing.assert_close(gradients, [gradients[-1]] * 3)
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES, ids=lambda s: type(s).__name__)

@@ -45,6 +45,10 @@ class Lagrangian(nn.Module):
         """How strongly each pattern is mixed into the answer: the activation, unless a class says otherwise."""
         return self.activation(x)
 
+    def hide(self, x: Units, seen: Tensor) -> Units:
+        """x with the scores out of play where `seen`, bool, is False; a row that sees nothing stays as it is, so that it stays finite."""
+        return torch.where(~seen & seen.any(-1, keepdim=True), self.null, x)
+
     def direction(self, x: Units) -> Units:
         """The weights up to one positive factor per row, free of overflow and of total underflow."""
         weights = self.weights(x)
@@ -83,6 +87,14 @@ def gain(where: str, name: str, value: float, learnable: bool) -> nn.Parameter |
     """A positive factor such as β: a number, or a parameter if it is to be learned."""
     check_positive(where, name, value)
     return nn.Parameter(torch.tensor(float(value))) if learnable else float(value)
+
+
+def times(beta: Tensor | float, x: Units) -> Units:
+    """β x. A learned β gets no gradient of what is hidden, -inf, which stays so; β times -inf would give it NaN."""
+    if not isinstance(beta, Tensor):
+        return beta * x
+    hidden = x == -math.inf
+    return torch.where(hidden, -math.inf, beta * torch.where(hidden, 0, x))
 
 
 def _outside(size: Tensor, limit: Tensor | float) -> Tensor:
@@ -136,10 +148,10 @@ class Sigmoid(Lagrangian):
         self.beta, self.learnable = gain("Sigmoid", "beta", beta, learnable), learnable
 
     def value(self, x: Units) -> Lead:
-        return functional.softplus(self.beta * x).sum(-1) / self.beta
+        return functional.softplus(times(self.beta, x)).sum(-1) / self.beta
 
     def activation(self, x: Units) -> Units:
-        return torch.sigmoid(self.beta * x)
+        return torch.sigmoid(times(self.beta, x))
 
     def dual(self, g: Units) -> Lead:
         return (torch.xlogy(g, g) + torch.xlogy(1 - g, 1 - g)).sum(-1) / self.beta

@@ -25,7 +25,7 @@ def worth(queries: Tokens, keys: Tokens, query: Weight, key: Weight, separation:
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     if not scores.shape[-1]:
         return scores.sum((1, 2, 3))
-    values = separation.value(_hidden(scores, separation, seen))
+    values = separation.value(scores if seen is None else separation.hide(scores, seen))
     return (values if seen is None else torch.where(seen.any(-1), values, 0.0)).sum((1, 2))
 
 
@@ -52,19 +52,10 @@ def weigh(
     scores = queries @ keys.mT
     if not scores.shape[-1]:
         return scores
-    weights: Tensor = separation.activation(_hidden(scores, separation, seen))
+    weights: Tensor = separation.activation(scores if seen is None else separation.hide(scores, seen))
     return weights if seen is None else weights.masked_fill(~seen, 0.0)
 
 
 def project(tokens: Tokens, weight: Weight) -> Float[Tensor, "batch head _token entry"]:
     """Tokens as the heads see them."""
     return torch.einsum("btd,hdy->bhty", tokens, weight)
-
-
-def _hidden(scores: Tensor, separation: Lagrangian, seen: Tensor | None) -> Tensor:
-    """The scores, those that are not seen out of play. A query that sees nothing is compared as if it saw all, and so stays finite."""
-    if seen is None:
-        return scores
-    # the least finite score, not -inf: a gain that is learned would get 0 · inf as its gradient
-    null = max(separation.null, torch.finfo(scores.dtype).min)
-    return scores.masked_fill(~seen & seen.any(-1, keepdim=True), null)

@@ -128,11 +128,8 @@ def _scores(cues: Tensor, keys: Tensor, similarity: Similarity, separation: Lagr
     scores: Tensor = similarity(cues, keys)
     if bias is not None:
         scores = scores + bias
-    if mask is None:
-        return scores
-    # a row that hides everything is compared as if it hid nothing, so that nothing infinite enters; its weights are 0 after
-    hidden = ~mask & mask.any(-1, keepdim=True)
-    return torch.where(hidden, torch.full_like(scores, separation.null), scores)
+    # the weights of a row that hides everything are 0 after
+    return scores if mask is None else separation.hide(scores, mask)
 
 
 def _attends(separation: Lagrangian, similarity: Similarity) -> TypeGuard[Softmax]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ammon.parts.lagrangians import Lagrangian, gain
+from ammon.parts.lagrangians import Lagrangian, gain, times
 from ammon.shapes import Lead, Units, check_positive
 
 
@@ -179,16 +179,16 @@ class Exponential(Lagrangian):
         self.beta, self.learnable = gain("Exponential", "beta", beta, learnable), learnable
 
     def value(self, x: Units) -> Lead:
-        return torch.exp(self.beta * x).sum(-1) / self.beta
+        return torch.exp(times(self.beta, x)).sum(-1) / self.beta
 
     def activation(self, x: Units) -> Units:
-        return torch.exp(self.beta * x)
+        return torch.exp(times(self.beta, x))
 
     def dual(self, g: Units) -> Lead:
         return (torch.xlogy(g, g) - g).sum(-1) / self.beta
 
     def direction(self, x: Units) -> Units:
-        return torch.exp(self.beta * (x - _largest(x)))
+        return torch.exp(times(self.beta, x - _largest(x)))
 
     def differences(self, x: Units, step: float, bound: float) -> tuple[Units, Units]:
         return _exponential_differences(x, step, self.beta)
@@ -212,12 +212,12 @@ class Softmax(Lagrangian):
 
     def value(self, x: Units) -> Lead:
         largest = _largest(x)
-        return torch.logsumexp(self.beta * (x - largest), -1) / self.beta + largest.squeeze(-1)
+        return torch.logsumexp(times(self.beta, x - largest), -1) / self.beta + largest.squeeze(-1)
 
     def activation(self, x: Units) -> Units:
         below = x - _largest(x)
         # in place where no gradient asks for what was there before
-        return torch.softmax(self.beta * below if isinstance(self.beta, Tensor) else below.mul_(self.beta), -1)
+        return torch.softmax(times(self.beta, below) if isinstance(self.beta, Tensor) else below.mul_(self.beta), -1)
 
     def weights(self, x: Units) -> Units:
         # weights below 1e-30 become exact zeros: denormal numbers make the product that follows up to 5 times slower
@@ -299,7 +299,7 @@ class Entmax(Lagrangian):
     def _scaled(self, x: Tensor) -> Tensor:
         # -inf would poison the package's cumulative sums; a large negative score gets weight 0 just the same
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-        return (self.beta * wide).clamp_min(-1e30)
+        return times(self.beta, wide).clamp_min(-1e30)
 
     def _sparse(self, z: Tensor) -> Tensor:
         package = _entmax()
@@ -348,4 +348,4 @@ class LogSumRelu(Lagrangian):
         return within / within.sum(-1, keepdim=True).clamp_min(1)
 
     def _reach(self, x: Tensor) -> Tensor:
-        return torch.relu(1 + self.beta * x)
+        return torch.relu(1 + times(self.beta, x))

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ammon.parts.lagrangians import Lagrangian, gain
+from ammon.parts.lagrangians import Lagrangian, gain, times
 from ammon.shapes import Lead, Units, check_count
 
 
@@ -42,10 +42,7 @@ class TopK(Lagrangian):
         return torch.softmax(self._scaled(top), -1), index
 
     def _scaled(self, top: Tensor) -> Tensor:
-        # β times -inf would give β a gradient of NaN where a mask left fewer than k
-        hidden = top == -math.inf
-        below = torch.where(hidden, 0, top - top.detach()[..., :1])
-        return torch.where(hidden, -math.inf, self.beta * below)
+        return times(self.beta, top - top.detach()[..., :1])
 
     def dual(self, g: Units) -> Lead:
         return torch.xlogy(g, g).sum(-1) / self.beta
