@@ -18,11 +18,7 @@ def test_a_model_learns_to_recall_what_was_bound() -> None:
         8,
         "neural",
         Size(dim=32, heads=1, chunk=4),
-        steps=100,
-        batch=32,
-        rate=1e-2,
-        enough=0.97,
-        every=25,
+        {"steps": 100, "batch": 32, "rate": 1e-2, "enough": 0.97, "every": 25},
         generator=torch.Generator().manual_seed(0),
     )
     rows = taught.trained.rows

@@ -50,11 +50,7 @@ def measure(point: Point, *, generator: torch.Generator) -> Row:
         VOCABULARIES[task],
         configuration,
         size,
-        steps=int(point["steps"]),
-        batch=int(point["batch"]),
-        rate=float(point["rate"]),
-        enough=float(point["enough"]),
-        every=int(point["every"]),
+        point,
         generator=generator,
     )
     return {**rate("accuracy", *examined(taught.model, draw, int(point["trials"]), generator)), **taught.row}

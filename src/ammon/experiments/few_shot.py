@@ -10,10 +10,9 @@ from ammon.analysis import figures
 from ammon.analysis.rows import groups, rate
 from ammon.datasets.classes import Classes, draw_episodes, load_classes
 from ammon.experiments.base import Axis, Column, Experiment, Point, Row, generator_of
-from ammon.experiments.trained import AXES, COLUMNS, show_models
+from ammon.experiments.trained import AXES, COLUMNS, plan_of, show_models
 from ammon.nn.configurations import CONFIGURATIONS, Size
 from ammon.nn.few_shot import FewShot, ImageEncoder, label_loss
-from ammon.training.plan import Plan
 from ammon.training.trainer import Moment, train
 
 if TYPE_CHECKING:
@@ -65,9 +64,7 @@ def measure(point: Point, *, generator: torch.Generator) -> Row:
         right, asked = answered(model, unseen, HELD, way, shots, questions, generator_of(held_seed))
         return {"accuracy": sum(right) / sum(asked)}
 
-    steps = int(point["steps"])
-    plan = Plan(steps, float(point["rate"]), warmup=min(50, steps), every=int(point["every"]), seed=seed)
-    trained = train(model, loss, plan, measure=watched, enough=lambda row: row["held_accuracy"] >= float(point["enough"]))
+    trained = train(model, loss, plan_of(point, seed), measure=watched, enough=lambda row: row["held_accuracy"] >= float(point["enough"]))
     found = answered(model.eval(), unseen, int(point["trials"]), way, shots, questions, generator_of(test_seed))
     return {
         **rate("accuracy", *found),

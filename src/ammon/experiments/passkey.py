@@ -32,11 +32,7 @@ def measure(point: Point, *, generator: torch.Generator) -> list[Row]:
         3 * WORDS,
         str(point["model"]),
         size,
-        steps=int(point["steps"]),
-        batch=int(point["batch"]),
-        rate=float(point["rate"]),
-        enough=float(point["enough"]),
-        every=int(point["every"]),
+        point,
         generator=generator,
     )
     memories = [module for module in taught.model.modules() if isinstance(module, EpisodicMemory)]

@@ -41,11 +41,7 @@ def measure(point: Point, *, generator: torch.Generator) -> list[Row]:
             slots=int(point["slots"]) if "slots" in point else None,
             chunk=int(point.get("chunk", Size.chunk)),
         ),
-        steps=int(point["steps"]),
-        batch=int(point["batch"]),
-        rate=float(point["rate"]),
-        enough=float(point["enough"]),
-        every=int(point["every"]),
+        point,
         generator=generator,
     )
     seed = int(torch.randint(2**31, (), generator=generator))

@@ -9,7 +9,7 @@ from torch import nn
 
 from ammon.analysis import figures
 from ammon.datasets.tasks import IGNORED, Questions
-from ammon.experiments.base import Axis, Column
+from ammon.experiments.base import Axis, Column, Point
 from ammon.experiments.stored import with_interval
 from ammon.nn.configurations import CONFIGURATIONS, Size
 from ammon.nn.language_model import MemoryTransformer, next_token_loss
@@ -55,20 +55,8 @@ class Taught:
         return {"trained_steps": steps, "steps_to_90": self.trained.first("held_accuracy", 0.9), "parameters": parameters}
 
 
-def teach(
-    draw: Draw,
-    vocabulary: int,
-    configuration: str,
-    size: Size,
-    *,
-    steps: int,
-    batch: int,
-    rate: float,
-    enough: float,
-    every: int,
-    generator: torch.Generator,
-) -> Taught:
-    """Train a configuration on a task; weights and data come from the generator."""
+def teach(draw: Draw, vocabulary: int, configuration: str, size: Size, point: Point, *, generator: torch.Generator) -> Taught:
+    """Train a configuration on a task, as `AXES` at this point say; weights and data come from the generator."""
     seed, held_seed = (int(torch.randint(2**31, (), generator=generator)) for _ in range(2))
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
@@ -77,16 +65,21 @@ def teach(
     kinds = torch.unique(held.kinds[held.targets != IGNORED]).tolist()
 
     def loss(model: nn.Module, moment: Moment) -> torch.Tensor:
-        some = draw(batch, moment.generator)
+        some = draw(int(point["batch"]), moment.generator)
         return next_token_loss(model(some.tokens)[0], some.targets)
 
     def measure(model: nn.Module) -> dict[str, float]:
         shares = {"accuracy": answered(model, held)} | {f"accuracy_{kind}": answered(model, held, kind) for kind in kinds}
         return {name: sum(right) / sum(asked) for name, (right, asked) in shares.items()}
 
-    plan = Plan(steps, rate, warmup=min(50, steps), every=every, seed=seed)
-    trained = train(model, loss, plan, measure=measure, enough=lambda row: row["held_accuracy"] >= enough)
+    trained = train(model, loss, plan_of(point, seed), measure=measure, enough=lambda row: row["held_accuracy"] >= float(point["enough"]))
     return Taught(model.eval(), trained)
+
+
+def plan_of(point: Point, seed: int) -> Plan:
+    """How to train, as `AXES` at this point say."""
+    steps = int(point["steps"])
+    return Plan(steps, float(point["rate"]), warmup=min(50, steps), every=int(point["every"]), seed=seed)
 
 
 @torch.no_grad()
