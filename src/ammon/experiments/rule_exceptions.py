@@ -8,7 +8,7 @@ from ammon.analysis import figures
 from ammon.analysis.rows import groups, rate
 from ammon.datasets.tasks import EXCEPTION, IGNORED, RULE, SEEN, Questions, rule_and_exceptions
 from ammon.experiments.base import Axis, Column, Experiment, Point, Row
-from ammon.experiments.trained import AXES, COLUMNS, examined, teach
+from ammon.experiments.trained import AXES, COLUMNS, SEARCH, examined, teach
 from ammon.nn.configurations import Size
 from ammon.nn.hybrid import record_gates
 
@@ -43,6 +43,7 @@ def measure(point: Point, *, generator: torch.Generator) -> list[Row]:
         ),
         point,
         generator=generator,
+        watched=KINDS[str(point["until"])] if "until" in point else None,
     )
     seed = int(torch.randint(2**31, (), generator=generator))
     once_ruled = next((look for look in taught.trained.rows if look.get(f"held_accuracy_{RULE}", 0) >= RULED), {})
@@ -104,6 +105,8 @@ EXPERIMENT = Experiment(
         "model": Axis("the second layer", MODELS, choices=MODELS),
         "slots": Axis("of the episodic memory, where not all or 8", kind=int, least=1),
         "chunk": Axis("tokens of which the neural memory measures the surprise at once, where not 16", kind=int, least=1),
+        "until": Axis("the kind of question of which `enough` ends the training, where not all", kind=str, choices=tuple(KINDS)),
+        **SEARCH,
         **AXES,
     },
     columns={

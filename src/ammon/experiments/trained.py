@@ -33,6 +33,11 @@ AXES: Mapping[str, Axis] = {
     "every": Axis("steps between two looks at the accuracy", (50,), kind=int, least=1),
     "run": Axis("number of the training: its weights and its data are drawn anew", (0, 1, 2), kind=int, least=0),
 }
+# what lets a training find its way sooner, for experiments that may need it
+SEARCH: Mapping[str, Axis] = {
+    "beta2": Axis(f"second β of AdamW, where not {Plan.betas[1]}", least=0, most=0.9999),
+    "embedding": Axis("standard deviation of the embedding at first, where not 1", least=1e-3),
+}
 COLUMNS: Mapping[str, Column] = {
     **with_interval("accuracy", "share of new questions answered right, the likeliest token of all"),
     "trained_steps": Column("steps done", type=int),
@@ -55,12 +60,19 @@ class Taught:
         return {"trained_steps": steps, "steps_to_90": self.trained.first("held_accuracy", 0.9), "parameters": parameters}
 
 
-def teach(draw: Draw, vocabulary: int, configuration: str, size: Size, point: Point, *, generator: torch.Generator) -> Taught:
-    """Train a configuration on a task, as `AXES` at this point say; weights and data come from the generator."""
+def teach(
+    draw: Draw, vocabulary: int, configuration: str, size: Size, point: Point, *, generator: torch.Generator, watched: int | None = None
+) -> Taught:
+    """Train a configuration on a task, as `AXES` at this point say; weights and data come from the generator.
+
+    watched: the kind of question of which `enough` must be right, None for all. A point may have `embedding`, see `SEARCH`.
+    """
     seed, held_seed = (int(torch.randint(2**31, (), generator=generator)) for _ in range(2))
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = MemoryTransformer(vocabulary, CONFIGURATIONS[configuration](size))
+    with torch.no_grad():
+        model.embedding.weight.mul_(float(point.get("embedding", 1.0)))
     held = draw(HELD, generator_at(held_seed, 0))
     kinds = torch.unique(held.kinds[held.targets != IGNORED]).tolist()
 
@@ -72,14 +84,15 @@ def teach(draw: Draw, vocabulary: int, configuration: str, size: Size, point: Po
         shares = {"accuracy": answered(model, held)} | {f"accuracy_{kind}": answered(model, held, kind) for kind in kinds}
         return {name: sum(right) / sum(asked) for name, (right, asked) in shares.items()}
 
-    trained = train(model, loss, plan_of(point, seed), measure=measure, enough=lambda row: row["held_accuracy"] >= float(point["enough"]))
+    name = "held_accuracy" if watched is None else f"held_accuracy_{watched}"
+    trained = train(model, loss, plan_of(point, seed), measure=measure, enough=lambda row: row[name] >= float(point["enough"]))
     return Taught(model.eval(), trained)
 
 
 def plan_of(point: Point, seed: int) -> Plan:
-    """How to train, as `AXES` at this point say."""
-    steps = int(point["steps"])
-    return Plan(steps, float(point["rate"]), warmup=min(50, steps), every=int(point["every"]), seed=seed)
+    """How to train, as `AXES` at this point say, and `SEARCH` where it is given."""
+    steps, betas = int(point["steps"]), (Plan.betas[0], float(point.get("beta2", Plan.betas[1])))
+    return Plan(steps, float(point["rate"]), warmup=min(50, steps), betas=betas, every=int(point["every"]), seed=seed)
 
 
 @torch.no_grad()
