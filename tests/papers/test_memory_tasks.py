@@ -44,7 +44,7 @@ def test_a_memory_learns_to_recall_what_was_bound(task: str, model: str, bar: fl
 
 def test_recency_helps_an_episodic_memory_to_the_newest_value() -> None:
     models = ("episodic", "episodic_recency")
-    rows = asked(binding, task=("rebinding",), model=models, recency=(0.03,), rate=(1.5e-3,), steps=(1000,))
+    rows = asked(binding, task=("rebinding",), model=models, recency=(0.03,), rate=(1.5e-3,))
     plain, recent = ([row["accuracy"] for row in rows if row["model"] == model] for model in ("episodic", "episodic_recency"))
     assert sum(recent) > sum(plain)
 
