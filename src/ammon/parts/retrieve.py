@@ -53,10 +53,10 @@ def retrieve(
     if isinstance(separation, TopK) and gathers(separation.k, keys.shape[-2]) and not scale_free and empty is None:
 
         def few(part: slice) -> Tensor:
-            scores = _scores(cues[..., part, :], keys, similarity, separation, _part(mask, part), _part(bias, part))
+            shown = _part(mask, part)
+            scores = _scores(cues[..., part, :], keys, similarity, separation, shown, _part(bias, part))
             weights, index = separation.best(scores)
-            if mask is not None:
-                shown = mask if mask.shape[-2] == 1 else mask[..., part, :]
+            if shown is not None:
                 weights = torch.where(shown.expand_as(scores).gather(-1, index), weights, 0)
             return (weights.unsqueeze(-2) @ rows_at(values, index)).squeeze(-2)
 
